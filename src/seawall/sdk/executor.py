@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Executor: runs claimed work somewhere (M9).
+
+The dispatcher claims run rows up to ``capacity()`` and submits them; the task's ``call`` does everything,
+recording of the outcome included, so an executor only has to call it once, or not at all: a task that is
+never called is taken over when its lease ends (I3, I4). The contract suite is
+``seawall.sdk.testing.executor_suite``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class RunTask:
+    """One claimed run."""
+
+    run_id: str
+    call: Callable[[], None]
+    """Executes the operation and records its outcome. Never raises."""
+    cancel: Callable[[], None]
+    """Asks the running call to stop soon; thread-safe, may be called twice, at any time."""
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Runs tasks; chosen by name in the configuration (`executor:`)."""
+
+    executor_name: ClassVar[str]
+
+    def submit(self, runs: Sequence[RunTask]) -> None:
+        """Accept tasks; returns without waiting for them (``inline`` excepted).
+
+        More tasks than ``capacity()`` are queued, none is dropped. After ``shutdown`` it raises
+        ``StateError`` and has accepted none of them.
+        """
+        ...
+
+    def cancel(self, run_id: str) -> bool:
+        """Stop a task: one not yet called is called after its own ``cancel`` so that it ends as cancelled;
+        a running one has its ``cancel`` called. False when this executor does not hold the run."""
+        ...
+
+    def capacity(self) -> int:
+        """How many more tasks could start at once now (>= 0)."""
+        ...
+
+    def on_free(self, callback: Callable[[], None]) -> None:
+        """``callback`` is called, from any thread, whenever a task ends."""
+        ...
+
+    def shutdown(self, *, grace_s: float) -> list[str]:
+        """Take no more, cancel nothing, wait up to ``grace_s``; the ids of runs that still go on.
+
+        May be called twice. Tasks not yet called are not called any more (their lease is handed back by
+        the dispatcher).
+        """
+        ...
