@@ -13,6 +13,7 @@ did, and whoever waited for the answer finds it in the rows.
 from __future__ import annotations
 
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -65,12 +66,12 @@ def _dumps(value: Any) -> str:
 class Database:
     """The database of one process. ``close`` ends the writer; later writes raise ``StateError``."""
 
-    def __init__(self, path: Path | None, clock: Clock) -> None:
+    def __init__(self, path: Path | None, clock: Clock, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
         """``path`` is the SQLite file; None is one in memory, private to this object."""
         self.clock = clock
         self._closed = False
         url = sa.URL.create("sqlite", database=str(path) if path is not None else ":memory:")
-        self._engine = _engine(url, in_memory=path is None)
+        self._engine = _engine(url, busy_timeout_ms, in_memory=path is None)
         self._single = threading.RLock() if path is None else None
         self._queue: queue.SimpleQueue[_Work[Any] | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_loop, name="database-writer", daemon=True)
@@ -180,9 +181,9 @@ class Database:
         connection.exec_driver_sql("SAVEPOINT work")
         try:
             answer = work.call(tx)
-        except OperationalError:
-            raise
-        except BaseException as error:  # noqa: BLE001 - the caller's own error, raised where it waits
+        except BaseException as error:  # the caller's own error, raised where it waits
+            if _is_of_the_database(error):
+                raise
             connection.exec_driver_sql("ROLLBACK TO work")
             connection.exec_driver_sql("RELEASE work")
             return work, None, error, None
@@ -199,12 +200,20 @@ class Database:
                 yield connection
 
 
-def _engine(url: sa.URL, *, in_memory: bool) -> sa.Engine:
+def _is_of_the_database(error: BaseException) -> bool:
+    """Whether the whole transaction is lost (full, locked, unreadable), not one wrong statement."""
+    if not isinstance(error, OperationalError):
+        return False
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    return code is None or code & 0xFF != sqlite3.SQLITE_ERROR
+
+
+def _engine(url: sa.URL, busy_timeout_ms: int, *, in_memory: bool) -> sa.Engine:
     engine = sa.create_engine(
         url,
         json_serializer=_dumps,
         json_deserializer=orjson.loads,
-        connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False},
+        connect_args={"isolation_level": None, "timeout": busy_timeout_ms / 1000, "check_same_thread": False},
         poolclass=sa.pool.StaticPool if in_memory else sa.pool.QueuePool,
         # Transactions are begun by the statements above, never by the driver.
         isolation_level="AUTOCOMMIT",
@@ -216,7 +225,7 @@ def _engine(url: sa.URL, *, in_memory: bool) -> sa.Engine:
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        cursor.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
         cursor.close()
 
     return engine
