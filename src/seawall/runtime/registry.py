@@ -7,7 +7,7 @@ every other plugin works. A second plugin of a name is refused and the first sta
 entry points by name, folders as configured, files by name.
 
 A drop-in file is code that we run with our rights, so a folder or file that anybody but us (or root) could
-have written is refused: the owner and the write bits of the file, its folder and the folders above are checked.
+have written is refused: owner and write bits of the file, its folder and the folders above are checked.
 The file is read once, through the descriptor that was checked, so that it cannot be exchanged in between.
 """
 
