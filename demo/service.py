@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,8 +60,9 @@ def run_seawall(arguments: Sequence[str], data: Path, *, timeout_s: float = 120)
 class Seawall:
     """``seawall serve`` on one data folder, in a process group of its own."""
 
-    def __init__(self, data: Path, port: int) -> None:
+    def __init__(self, data: Path, port: int, environment: Mapping[str, str] | None = None) -> None:
         self.data = data
+        self.environment = dict(environment or {})
         self._port = port
         self._log = data.parent / f"{data.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -75,6 +76,7 @@ class Seawall:
                 [str(SEAWALL), "serve", "--data-dir", str(self.data), "--port", str(self._port)],
                 stdout=log,
                 stderr=log,
+                env={**os.environ, **self.environment},
                 start_new_session=True,
             )
         process = self._process
