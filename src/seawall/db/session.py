@@ -33,6 +33,9 @@ from seawall.sdk.failpoints import failpoint
 
 T = TypeVar("T")
 
+# For the layers above, which name it in their types but never import the library themselves.
+Connection = sa.Connection
+
 # How many pieces of work share one commit at the most: bounds how long the first waits for the last.
 GROUP_LIMIT = 512
 # How long a statement waits for another process's write transaction before it fails.
