@@ -16,10 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import yaml
 
-from seawall.core.errors import ConfigurationError, FieldFault, InvalidInputError
+from seawall.core.errors import ConfigurationError, FieldFault, InvalidInputError, NotFoundError
 from seawall.runtime import json_schema, operator_files
 from seawall.runtime.folder import write_private
 from seawall.runtime.operator_files import FileFault, OperatorFile
@@ -87,9 +88,7 @@ class AllowList:
 
     def roots(self, project: str) -> tuple[Path, ...]:
         """The folders that a project, by id or name, may touch; none when no file names it."""
-        names = {project}
-        if self._name_of is not None:
-            names.add(self._name_of(project))
+        names = {project, self._name(project)}
         with self._lock:
             self._look()
             found = [root for entry in self._entries if entry.project in names for root in entry.roots]
@@ -117,6 +116,14 @@ class AllowList:
     def notices(self, found: Found) -> tuple[str, ...]:
         """What is left out of a folder that is backed up, and why, for people."""
         return tuple(str(place) for place in self.excluded() if place.path.is_relative_to(found.path))
+
+    def _name(self, project: str) -> str:
+        """The name of a project that is given by its id; else what is given."""
+        try:
+            UUID(project)
+            return project if self._name_of is None else self._name_of(project)
+        except (ValueError, NotFoundError):
+            return project
 
     def _look(self) -> None:
         """Read the folder again if something in it has changed. Under the lock."""

@@ -15,6 +15,7 @@ from seawall.core import graph
 from seawall.core.errors import FieldFault, ForbiddenError, InvalidInputError, NotFoundError, PluginError
 from seawall.core.records import Json, Provider
 from seawall.runtime import json_schema
+from seawall.sdk.beneath import checked_path
 
 if TYPE_CHECKING:
     from seawall.protection.allowlist import AllowList
@@ -192,12 +193,20 @@ def _rename_needs(one: Json, ids: Mapping[graph.Key, str]) -> None:
     if not needs:
         return
     renamed = [
-        {**need, "id": ids.get(graph.key_of(need), need["id"])}
+        {**need, "id": ids.get(graph.key_of(need), _alike(str(need["id"])))}
         if isinstance(need, Mapping) and {"type", "id"} <= need.keys()
         else need
         for need in needs
     ]
     one["extra_info"] = {**one["extra_info"], "depends_on": renamed}
+
+
+def _alike(resource_id: str) -> str:
+    """A path as the resources write theirs; anything else as it is."""
+    try:
+        return str(checked_path(resource_id))
+    except InvalidInputError:
+        return resource_id
 
 
 def _refuse(faults: Any) -> None:

@@ -107,13 +107,16 @@ def _text(path: Path) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise _fault(path, f"cannot be read: {error.strerror} (symbolic links are refused)") from error
-    with open(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise _fault(path, "refused: it is not a regular file")
         if (reason := _refusal(status)) is not None:
             raise _fault(path, f"refused: it {reason}")
-        content = file.read(_MOST_BYTES + 1)
+        with open(os.dup(descriptor), "rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > _MOST_BYTES:
         raise _fault(path, f"is larger than {_MOST_BYTES} bytes")
     try:

@@ -134,7 +134,7 @@ def _read_private(path: Path) -> bytes:
     except OSError as error:
         rule = f"cannot be read: {error.strerror} (it must be a file, not a symbolic link)"
         raise ConfigurationError.of("install_key", str(path), rule) from error
-    with open(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ConfigurationError.of("install_key", str(path), "must be a regular file")
@@ -144,4 +144,6 @@ def _read_private(path: Path) -> bytes:
             raise ConfigurationError.of(
                 "install_key", str(path), f"must be closed to others: chmod 600 {path}"
             )
-        return file.read(_MOST_BYTES)
+        return os.read(descriptor, _MOST_BYTES)
+    finally:
+        os.close(descriptor)
