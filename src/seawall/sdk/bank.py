@@ -11,9 +11,14 @@ Errors, whatever the library below raises: ``BankObjectMissingError`` (get, size
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from seawall.core.errors import InvalidInputError
+
+_SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
 
 Chunks = Sequence[bytes | bytearray | memoryview]
 
@@ -38,7 +43,12 @@ class BankFeatures:
 
 @runtime_checkable
 class Bank(Protocol):
-    """A flat store of byte objects."""
+    """A flat store of byte objects. Made with its options as keyword arguments."""
+
+    bank_name: ClassVar[str]
+    """What a provider's file calls it, e.g. ``file``."""
+    options_schema: ClassVar[Mapping[str, Any]]
+    """JSON schema (2020-12) of its options."""
 
     @property
     def features(self) -> BankFeatures:
@@ -85,3 +95,55 @@ class Bank(Protocol):
     def close(self) -> None:
         """Release connections. May be called twice; the bank is unusable afterwards."""
         ...
+
+
+def check_key(key: str) -> str:
+    """The key, or ``InvalidInputError`` when it is none."""
+    if not key or len(key) > 1024:
+        raise InvalidInputError.of("key", key, "must have 1 to 1024 characters")
+    for segment in key.split("/"):
+        if not _SEGMENT.fullmatch(segment) or segment in (".", ".."):
+            raise InvalidInputError.of("key", key, "must be segments of [A-Za-z0-9._-] joined by /")
+    return key
+
+
+def joined(content: bytes | Chunks) -> bytes:
+    """The content in one piece."""
+    return content if isinstance(content, bytes) else b"".join(content)
+
+
+class SubBank:
+    """The part of a bank below a prefix, as a bank. ``close`` closes nothing: the whole belongs to others."""
+
+    bank_name: ClassVar[str] = "sub"
+    options_schema: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, bank: Bank, prefix: str) -> None:
+        self._bank = bank
+        self._prefix = f"{check_key(prefix)}/"
+
+    @property
+    def features(self) -> BankFeatures:
+        return self._bank.features
+
+    def put(self, key: str, content: bytes | Chunks, *, create_only: bool = False) -> None:
+        self._bank.put(self._prefix + check_key(key), content, create_only=create_only)
+
+    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        return self._bank.get(self._prefix + check_key(key), offset=offset, length=length)
+
+    def size(self, key: str) -> int:
+        return self._bank.size(self._prefix + check_key(key))
+
+    def exists(self, key: str) -> bool:
+        return self._bank.exists(self._prefix + check_key(key))
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        for found in self._bank.list(self._prefix + prefix):
+            yield ObjectInfo(found.key.removeprefix(self._prefix), found.size_bytes)
+
+    def delete(self, key: str) -> None:
+        self._bank.delete(self._prefix + check_key(key))
+
+    def close(self) -> None:
+        """Nothing to release."""

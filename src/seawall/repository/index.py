@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The index: which pack holds which blob, compactly in memory.
+
+Entries are fixed records of 50 bytes, sorted by blob id, in a few immutable segments with a fan-out table
+each; a lookup is one ``bytes.find`` within a bucket of about eight records. Nothing is kept per blob as an
+object: a million blobs take about 55 MB. A blob may stand in several packs; all its entries are kept.
+
+``Index.refresh`` reads only the index files that are new. When a file that was read has gone (a prune
+replaced it), the whole index is read again.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from seawall.core.errors import BankObjectMissingError, DamagedError
+from seawall.repository import codec
+from seawall.repository.crypto import Key
+from seawall.repository.pack import BlobType, PackedBlob
+from seawall.sdk.bank import Bank
+from seawall.sdk.failpoints import failpoint
+
+PREFIX: Final = "index/"
+MAX_FILE_BLOBS: Final = 50_000
+"""An index file holds about this many blobs at most (whole packs only)."""
+
+_RECORD = struct.Struct("<32sBxIIII")
+_RECORD_BYTES = _RECORD.size
+_BUCKET = 8
+_MAX_FANOUT_BITS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """One entry: a blob and the pack that holds it."""
+
+    pack_id: bytes
+    blob: PackedBlob
+
+
+class _Segment:
+    """Sorted records and the table that finds them; immutable."""
+
+    def __init__(self, records: list[bytes]) -> None:
+        records.sort()
+        self.count = len(records)
+        self.bits = min(max((self.count // _BUCKET).bit_length(), 1), _MAX_FANOUT_BITS)
+        shift = 32 - self.bits
+        starts = array("I", bytes(4 * ((1 << self.bits) + 1)))
+        for record in records:
+            starts[(int.from_bytes(record[:4], "big") >> shift) + 1] += 1
+        total = 0
+        for bucket, number in enumerate(starts):
+            total += number
+            starts[bucket] = total
+        self.starts = starts
+        self.records = b"".join(records)
+
+    def find(self, prefix: bytes) -> int:
+        """Byte position of the first record that begins with ``prefix`` (id and type), or -1."""
+        bucket = int.from_bytes(prefix[:4], "big") >> (32 - self.bits)
+        position = self.starts[bucket] * _RECORD_BYTES
+        end = self.starts[bucket + 1] * _RECORD_BYTES
+        while True:
+            position = self.records.find(prefix, position, end)
+            if position < 0 or position % _RECORD_BYTES == 0:
+                return position
+            position += 1
+
+    def split(self) -> list[bytes]:
+        """The records one by one, sorted."""
+        return [
+            self.records[start : start + _RECORD_BYTES]
+            for start in range(0, len(self.records), _RECORD_BYTES)
+        ]
+
+
+def parse_file(value: codec.Json, what: str) -> Iterator[tuple[bytes, list[PackedBlob]]]:
+    """The packs of an index file's JSON; ``DamagedError`` naming ``what`` if it is not one."""
+    try:
+        packs: Any = value["packs"]
+        for entry in packs or ():
+            blobs = [
+                PackedBlob(
+                    bytes.fromhex(blob["id"]),
+                    BlobType.TREE if blob["type"] == "tree" else BlobType.DATA,
+                    blob["offset"],
+                    blob["length"],
+                    blob.get("uncompressed_length", 0),
+                )
+                for blob in entry["blobs"] or ()
+            ]
+            yield bytes.fromhex(entry["id"]), blobs
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedError(f"{what}: is not an index: {error!r}") from None
+
+
+def file_json(packs: Iterable[tuple[bytes, Sequence[PackedBlob]]]) -> dict[str, object]:
+    """The JSON of an index file with these packs."""
+    return {
+        "packs": [
+            {
+                "id": pack_id.hex(),
+                "blobs": [
+                    {
+                        "id": blob.id.hex(),
+                        "type": blob.type.word,
+                        "offset": blob.offset,
+                        "length": blob.length,
+                        **({"uncompressed_length": blob.unpacked} if blob.unpacked else {}),
+                    }
+                    for blob in blobs
+                ],
+            }
+            for pack_id, blobs in packs
+        ]
+    }
+
+
+def load_file(bank: Bank, key: Key, file_id: str) -> list[tuple[bytes, list[PackedBlob]]]:
+    """The packs of one stored index file, checked against its name."""
+    what = f"index {file_id[:16]}"
+    sealed = bank.get(PREFIX + file_id)
+    if codec.content_id(sealed).hex() != file_id:
+        raise DamagedError(f"{what}: its bytes have another id")
+    return list(parse_file(codec.unpack_object(key.open(sealed, what), what), what))
+
+
+def save_file(bank: Bank, key: Key, packs: Sequence[tuple[bytes, Sequence[PackedBlob]]]) -> str:
+    """Store one index file, durable on return, and read it back; its id."""
+    sealed = key.seal(codec.pack_object(file_json(packs)))
+    file_id = codec.content_id(sealed).hex()
+    failpoint("repository.index.before_put")
+    bank.put(PREFIX + file_id, sealed)
+    failpoint("repository.index.after_put")
+    if bank.get(PREFIX + file_id) != sealed:
+        raise DamagedError(f"index {file_id[:16]}: reads back differently from what was written")
+    return file_id
+
+
+class Index:
+    """All entries of the index files read so far. For one thread at a time."""
+
+    def __init__(self) -> None:
+        self._segments: tuple[_Segment, ...] = ()
+        self._packs: list[bytes] = []
+        self._pack_numbers: dict[bytes, int] = {}
+        self._files: set[str] = set()
+
+    @property
+    def files(self) -> frozenset[str]:
+        """Ids of the index files that are read."""
+        return frozenset(self._files)
+
+    def __len__(self) -> int:
+        return sum(segment.count for segment in self._segments)
+
+    def refresh(self, bank: Bank, key: Key) -> None:
+        """Take in what other writers stored. On an error the index stays as it was."""
+        for _ in range(10):
+            there = [item.key.removeprefix(PREFIX) for item in bank.list(PREFIX)]
+            if not self._files.issubset(there):
+                fresh = Index()
+                try:
+                    fresh._take_files(bank, key, there)
+                except BankObjectMissingError:
+                    continue  # a prune is replacing the files under us: list again
+                self._segments, self._files = fresh._segments, fresh._files
+                self._packs, self._pack_numbers = fresh._packs, fresh._pack_numbers
+                return
+            try:
+                self._take_files(bank, key, [name for name in there if name not in self._files])
+            except BankObjectMissingError:
+                continue
+            return
+        raise DamagedError("the index files keep vanishing while they are read; is another prune running?")
+
+    def _take_files(self, bank: Bank, key: Key, names: Sequence[str]) -> None:
+        loaded: list[bytes] = []
+        for name in names:
+            self._pack_records(load_file(bank, key, name), loaded)
+        self._add_segment(loaded)
+        self._files.update(names)
+
+    def add_file(self, file_id: str, packs: Sequence[tuple[bytes, Sequence[PackedBlob]]]) -> None:
+        """Take in an index file that this process has just stored."""
+        records: list[bytes] = []
+        self._pack_records(packs, records)
+        self._add_segment(records)
+        self._files.add(file_id)
+
+    def _pack_records(
+        self, packs: Sequence[tuple[bytes, Sequence[PackedBlob]]], records: list[bytes]
+    ) -> None:
+        for pack_id, blobs in packs:
+            number = self._pack_numbers.get(pack_id)
+            if number is None:
+                number = self._pack_numbers[pack_id] = len(self._packs)
+                self._packs.append(pack_id)
+            records.extend(
+                _RECORD.pack(blob.id, blob.type, number, blob.offset, blob.length, blob.unpacked)
+                for blob in blobs
+            )
+
+    def _add_segment(self, records: list[bytes]) -> None:
+        if not records:
+            return
+        segments = list(self._segments)
+        while segments and segments[-1].count <= 4 * len(records):
+            records = segments.pop().split() + records
+        segments.append(_Segment(records))
+        self._segments = tuple(segments)
+
+    def has(self, blob_id: bytes, blob_type: BlobType) -> bool:
+        """Whether some pack holds this blob."""
+        prefix = blob_id + (b"\x01" if blob_type else b"\x00")
+        return any(segment.find(prefix) >= 0 for segment in self._segments)
+
+    def pack_number(self, blob_id: bytes, blob_type: BlobType) -> int:
+        """The number (see ``packs``) of a pack that holds this blob, or -1. The cheapest lookup there is."""
+        prefix = blob_id + (b"\x01" if blob_type else b"\x00")
+        for segment in self._segments:
+            position = segment.find(prefix)
+            if position >= 0:
+                return int.from_bytes(segment.records[position + 34 : position + 38], "little")
+        return -1
+
+    def _location(self, record: bytes) -> Location:
+        blob_id, kind, number, offset, length, unpacked = _RECORD.unpack(record)
+        return Location(self._packs[number], PackedBlob(blob_id, BlobType(kind), offset, length, unpacked))
+
+    def locations(self, blob_id: bytes, blob_type: BlobType) -> Iterator[Location]:
+        """Every place where this blob stands."""
+        prefix = blob_id + (b"\x01" if blob_type else b"\x00")
+        for segment in self._segments:
+            position = segment.find(prefix)
+            while position >= 0 and segment.records.startswith(prefix, position):
+                yield self._location(segment.records[position : position + _RECORD_BYTES])
+                position += _RECORD_BYTES
+
+    def find(self, blob_id: bytes, blob_type: BlobType) -> Location | None:
+        """One place where this blob stands, or None."""
+        return next(self.locations(blob_id, blob_type), None)
+
+    def __iter__(self) -> Iterator[Location]:
+        """Every entry, by segment and then by blob id."""
+        for segment in self._segments:
+            for start in range(0, len(segment.records), _RECORD_BYTES):
+                yield self._location(segment.records[start : start + _RECORD_BYTES])
+
+    @property
+    def packs(self) -> Sequence[bytes]:
+        """Ids of all packs that the index names; ``pack_number`` counts in it."""
+        return self._packs

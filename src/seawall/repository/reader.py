@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reader: blobs by id, checked, with a little read-ahead.
+
+Neighbours in a tree are neighbours in packs, so a miss reads a window of the pack and the next blobs cost no
+request. A blob that is damaged in one pack is taken from another one that holds it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from seawall.core.errors import BankObjectMissingError, DamagedError
+from seawall.repository.crypto import Key
+from seawall.repository.index import Index, Location
+from seawall.repository.nodes import Node, decode_tree
+from seawall.repository.pack import BlobType, open_blob, pack_key
+from seawall.sdk.bank import Bank
+
+WINDOW_BYTES: Final = 1024 * 1024
+WINDOWS: Final = 4
+
+
+class Reader:
+    """Reads one repository. For one thread at a time."""
+
+    def __init__(self, bank: Bank, key: Key, known: Index) -> None:
+        self._bank = bank
+        self._key = key
+        self._index = known
+        self._windows: OrderedDict[bytes, tuple[int, bytes]] = OrderedDict()
+
+    def _sealed(self, location: Location) -> memoryview:
+        blob = location.blob
+        window = self._windows.get(location.pack_id)
+        if window is not None:
+            start, content = window
+            if start <= blob.offset and blob.offset + blob.length <= start + len(content):
+                self._windows.move_to_end(location.pack_id)
+                return memoryview(content)[blob.offset - start : blob.offset - start + blob.length]
+        start, length = blob.offset, max(blob.length, WINDOW_BYTES)
+        if blob.type is BlobType.TREE:  # a folder's children stand right before it
+            start = max(0, blob.offset + blob.length - length)
+            length = blob.offset + blob.length - start
+        content = self._bank.get(pack_key(location.pack_id), offset=start, length=length)
+        self._windows[location.pack_id] = (start, content)
+        self._windows.move_to_end(location.pack_id)
+        while len(self._windows) > WINDOWS:
+            self._windows.popitem(last=False)
+        return memoryview(content)[blob.offset - start : blob.offset - start + blob.length]
+
+    def blob(self, blob_id: bytes, blob_type: BlobType) -> bytes:
+        """The content of a blob; ``DamagedError`` when no pack of the index holds it whole."""
+        damage: DamagedError | None = None
+        for attempt in range(2):
+            for location in self._index.locations(blob_id, blob_type):
+                try:
+                    return open_blob(self._key, self._sealed(location), location.blob)
+                except BankObjectMissingError:
+                    found = DamagedError(f"pack {location.pack_id.hex()[:16]} is missing")
+                except DamagedError as error:
+                    found = DamagedError(f"pack {location.pack_id.hex()[:16]}: {error}")
+                damage = damage or found
+            if attempt == 0:  # perhaps another writer has stored it, or a prune has moved it
+                before = self._index.files
+                self._index.refresh(self._bank, self._key)
+                if self._index.files == before:
+                    break
+        if damage is not None:
+            raise damage
+        raise DamagedError(f"{blob_type.word} blob {blob_id.hex()[:16]} is in no index")
+
+    def size(self, blob_id: bytes) -> int | None:
+        """The length of a data blob, without reading it; None when it is in no index."""
+        location = self._index.find(blob_id, BlobType.DATA)
+        return location.blob.size if location else None
+
+    def tree(self, tree_id: bytes) -> list[Node]:
+        """The nodes of a tree."""
+        return decode_tree(self.blob(tree_id, BlobType.TREE), f"tree {tree_id.hex()[:16]}")

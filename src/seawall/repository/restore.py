@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Restore: a tree becomes files again, never outside the target.
+
+Every folder is opened relative to its parent without following symlinks, and every name is checked, so that
+neither a hostile tree nor a symlink that lies in the target leads out of it. A file is written beside its
+place under a name of our own and renamed over it when it is whole; one that is the same already is left
+alone. What cannot be restored (damaged, not permitted) is a ``Fault`` and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from seawall.core.errors import DamagedError, InvalidInputError
+from seawall.repository import attributes, nodes
+from seawall.repository.faults import Fault
+from seawall.repository.nodes import Node
+from seawall.repository.pack import BlobType
+from seawall.repository.reader import Reader
+from seawall.repository.walk import MAX_DEPTH
+from seawall.sdk.failpoints import failpoint
+
+Overwrite = Literal["replace", "keep"]
+Progress = Callable[[int, int], None]
+
+_OPEN_DIR: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
+_OPEN_OLD: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_MAKE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_HOLE_BYTES: Final = 4096
+_SHOW_BYTES: Final = 4 * 1024 * 1024
+_SHOW_ITEMS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreResult:
+    """What it did: ``items`` are entries that are now as in the tree, ``bytes`` is what was written."""
+
+    items: int
+    bytes: int
+    faults: tuple[Fault, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """The first name of a file with several, as restored."""
+
+    path: bytes
+    identity: tuple[int, int]
+
+
+class _OddError(Exception):
+    """An entry cannot be restored for this reason; the rest can."""
+
+
+def _checked_include(paths: Sequence[str]) -> list[bytes]:
+    found = []
+    for path in paths:
+        parts = [part for part in os.fsencode(path).split(b"/") if part and part != b"."]
+        if not parts or b".." in parts:
+            raise InvalidInputError.of("include", path, "must be a path within the tree, without `..`")
+        found.append(b"/".join(parts))
+    return found
+
+
+class Restore:
+    """One restore of one tree."""
+
+    def __init__(
+        self, reader: Reader, *, overwrite: Overwrite, include: Sequence[str], progress: Progress | None
+    ) -> None:
+        if overwrite not in ("replace", "keep"):
+            raise InvalidInputError.of("overwrite", overwrite, "must be replace or keep")
+        self._reader = reader
+        self._keep = overwrite == "keep"
+        self._include = _checked_include(include)
+        self._progress = progress
+        self._shown = (0, 0)
+        self._faults: list[Fault] = []
+        self._items = 0
+        self._bytes = 0
+        self._met: set[bytes] = set()
+        self._links: dict[tuple[int, int], _Made] = {}
+        self._root = -1
+
+    def run(self, tree_id: bytes, target: Path) -> RestoreResult:
+        """Write the entries of a tree into ``target``, which is made if missing.
+
+        ``DamagedError`` when the tree itself cannot be read, ``InvalidInputError`` when the target cannot be
+        used as a folder; everything else is a fault in the result.
+        """
+        entries = self._reader.tree(tree_id)
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            self._root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise InvalidInputError.of("target", str(target), f"cannot be used: {error.strerror}") from error
+        try:
+            self._entries(self._root, entries, b"", 0)
+        finally:
+            os.close(self._root)
+        for path in self._include:
+            if path not in self._met:
+                self._fault(path, "is not in the tree")
+        self._show(always=True)
+        return RestoreResult(self._items, self._bytes, tuple(self._faults))
+
+    def _chosen(self, path: bytes) -> Literal["yes", "no", "on the way"]:
+        if not self._include:
+            return "yes"
+        answer: Literal["yes", "no", "on the way"] = "no"
+        for wanted in self._include:
+            if path == wanted:
+                self._met.add(path)
+            if path == wanted or path.startswith(wanted + b"/"):
+                return "yes"
+            if wanted.startswith(path + b"/"):
+                answer = "on the way"
+        return answer
+
+    def _entries(self, folder: int, entries: Sequence[Node], path: bytes, depth: int) -> None:
+        for node in entries:
+            below = path + b"/" + node.name if path else node.name
+            choice = self._chosen(below)
+            if choice == "no" or (choice == "on the way" and not node.is_dir):
+                continue
+            try:
+                _check_name(node.name)
+                if node.is_dir:
+                    self._folder(folder, node, below, depth, whole=choice == "yes")
+                else:
+                    self._entry(folder, node, below)
+            except (_OddError, DamagedError) as error:
+                self._fault(below, str(error))
+            except OSError as error:
+                self._fault(below, error.strerror or repr(error))
+            self._show()
+
+    # --- folders ---------------------------------------------------------------------------------
+
+    def _folder(self, folder: int, node: Node, path: bytes, depth: int, *, whole: bool) -> None:
+        if node.subtree is None:
+            raise _OddError("is a folder without a tree")
+        if depth >= MAX_DEPTH:
+            raise _OddError(f"lies more than {MAX_DEPTH} folders deep")
+        entries = self._reader.tree(node.subtree)
+        made = self._make_folder(folder, node.name)
+        inner = os.open(node.name, _OPEN_DIR, dir_fd=folder)
+        try:
+            found = os.fstat(inner)
+            if os.geteuid() != 0 and found.st_uid == os.geteuid() and not found.st_mode & stat.S_IWUSR:
+                os.fchmod(inner, stat.S_IMODE(found.st_mode) | stat.S_IRWXU)
+            self._entries(inner, entries, path, depth + 1)
+            if made or (whole and not self._keep):
+                self._troubles(path, attributes.apply(node, inner))
+        finally:
+            os.close(inner)
+        if whole:
+            self._items += 1
+
+    def _make_folder(self, folder: int, name: bytes) -> bool:
+        found = _lstat(name, folder)
+        if found is not None and stat.S_ISDIR(found.st_mode):
+            return False
+        if found is not None:
+            if self._keep:
+                raise _OddError("something else is in its place and is kept")
+            os.unlink(name, dir_fd=folder)
+        os.mkdir(name, 0o700, dir_fd=folder)
+        return True
+
+    # --- everything else -------------------------------------------------------------------------
+
+    def _entry(self, folder: int, node: Node, path: bytes) -> None:
+        found = _lstat(node.name, folder)
+        if found is not None:
+            if self._keep:
+                return
+            if stat.S_ISDIR(found.st_mode):
+                raise _OddError("a folder is in its place and is not replaced")
+        link = (node.inode, node.device_id) if node.links > 1 and node.inode else None
+        first = self._links.get(link) if link else None
+        if first is not None and self._link(folder, node, first, found):
+            self._items += 1
+            return
+        if node.type == nodes.FILE:
+            if found is None or not self._same(folder, node, path, found):
+                self._file(folder, node, path, replaces=found is not None)
+        else:
+            self._special(folder, node, path)
+        self._items += 1
+        if link is not None and first is None:
+            made = os.stat(node.name, dir_fd=folder, follow_symlinks=False)
+            self._links[link] = _Made(path, (made.st_dev, made.st_ino))
+
+    def _link(self, folder: int, node: Node, first: _Made, found: os.stat_result | None) -> bool:
+        """Make it a further name of a file restored before; False if that has been moved meanwhile."""
+        if found is not None and (found.st_dev, found.st_ino) == first.identity:
+            return True
+        part = _part_name(node.name)
+        _remove(part, folder)
+        try:
+            failpoint("repository.restore.before_link")
+            os.link(first.path, part, src_dir_fd=self._root, dst_dir_fd=folder, follow_symlinks=False)
+            failpoint("repository.restore.after_link")
+            made = os.stat(part, dir_fd=folder, follow_symlinks=False)
+            if (made.st_dev, made.st_ino) != first.identity:
+                _remove(part, folder)
+                return False
+            _move(part, node.name, folder)
+        except OSError:
+            _remove(part, folder)
+            return False
+        return True
+
+    def _same(self, folder: int, node: Node, path: bytes, found: os.stat_result) -> bool:
+        """Whether the existing file has this content; its attributes are then set where they differ."""
+        if not stat.S_ISREG(found.st_mode) or found.st_size != node.size:
+            return False
+        try:
+            handle = os.open(node.name, _OPEN_OLD, dir_fd=folder)
+        except OSError:
+            return False
+        try:
+            now = os.fstat(handle)
+            if not stat.S_ISREG(now.st_mode) or now.st_size != node.size:
+                return False
+            for blob_id in node.content:
+                size = self._reader.size(blob_id)
+                if size is None or hashlib.sha256(_read(handle, size)).digest() != blob_id:
+                    return False
+            if not attributes.same(node, now, handle):
+                if now.st_nlink > 1:
+                    return False  # its other names may lie outside the target
+                self._troubles(path, attributes.apply(node, handle))
+            return True
+        finally:
+            os.close(handle)
+
+    def _file(self, folder: int, node: Node, path: bytes, *, replaces: bool) -> None:
+        part = _part_name(node.name)
+        _remove(part, folder)
+        handle = os.open(part, _MAKE, 0o600, dir_fd=folder)
+        try:
+            self._fill(handle, node)
+            self._troubles(path, attributes.apply(node, handle))
+            if replaces:
+                failpoint("repository.restore.before_fsync")
+                os.fsync(handle)
+                failpoint("repository.restore.after_fsync")
+            _move(part, node.name, folder)
+        except BaseException:
+            _remove(part, folder)
+            raise
+        finally:
+            os.close(handle)
+
+    def _fill(self, handle: int, node: Node) -> None:
+        length = 0
+        hole = False
+        for blob_id in node.content:
+            content = self._reader.blob(blob_id, BlobType.DATA)
+            length += len(content)
+            hole = len(content) >= _HOLE_BYTES and content[0] == 0 and content.count(0) == len(content)
+            if hole:
+                os.lseek(handle, len(content), os.SEEK_CUR)
+                continue
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(handle, rest) :]
+            self._bytes += len(content)
+            self._show()
+        if hole:
+            os.ftruncate(handle, length)
+        if length != node.size:
+            raise _OddError(f"its content has {length} bytes, expected {node.size}")
+
+    def _special(self, folder: int, node: Node, path: bytes) -> None:
+        part = _part_name(node.name)
+        _remove(part, folder)
+        try:
+            if node.type == nodes.SYMLINK:
+                os.symlink(node.linktarget, part, dir_fd=folder)
+            elif node.type == nodes.FIFO:
+                os.mkfifo(part, 0o600, dir_fd=folder)
+            elif node.type in (nodes.DEV, nodes.CHARDEV):
+                kind = stat.S_IFBLK if node.type == nodes.DEV else stat.S_IFCHR
+                os.mknod(part, kind | 0o600, node.device, dir_fd=folder)
+            else:
+                raise _OddError(f"is of the kind {node.type!r}, which is not restored")
+            self._troubles(path, attributes.apply_by_name(node, part, folder))
+            _move(part, node.name, folder)
+        except BaseException:
+            _remove(part, folder)
+            raise
+
+    # --- telling ---------------------------------------------------------------------------------
+
+    def _troubles(self, path: bytes, troubles: Sequence[str]) -> None:
+        for trouble in troubles:
+            self._fault(path, trouble)
+
+    def _fault(self, path: bytes, reason: str) -> None:
+        self._faults.append(Fault(os.fsdecode(path), reason))
+
+    def _show(self, *, always: bool = False) -> None:
+        if self._progress is None:
+            return
+        done, items = self._bytes, self._items
+        if always or done - self._shown[0] >= _SHOW_BYTES or items - self._shown[1] >= _SHOW_ITEMS:
+            self._shown = (done, items)
+            self._progress(done, items)
+
+
+def _check_name(name: bytes) -> None:
+    if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
+        raise _OddError("has a name that no file can have; it is not restored")
+
+
+def _part_name(name: bytes) -> bytes:
+    """Where an entry is made before it is renamed; always the same, so that kills leave no heap."""
+    return b".seawall-restore-" + hashlib.sha256(name).hexdigest()[:16].encode()
+
+
+def _lstat(name: bytes, folder: int) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _remove(name: bytes, folder: int) -> None:
+    try:
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        pass
+
+
+def _move(part: bytes, name: bytes, folder: int) -> None:
+    failpoint("repository.restore.before_rename")
+    os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+    failpoint("repository.restore.after_rename")
+
+
+def _read(handle: int, size: int) -> bytes:
+    content = os.read(handle, size)
+    while len(content) < size:
+        more = os.read(handle, size - len(content))
+        if not more:
+            break
+        content += more
+    return content

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writer: everything that one backup adds to a repository.
+
+Order is what makes it safe: packs are durable before an index names them, and all of both before the
+snapshot, which is written last and read back. A writer that dies at any point leaves a repository that is
+whole; what it had stored is found again by the next one, or removed by a prune.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from seawall.core.errors import ConflictError, DamagedError, InvalidInputError, LeaseLostError
+from seawall.repository import codec, nodes, snapshot
+from seawall.repository.chunker import (
+    FILE_AVERAGE_BYTES,
+    STREAM_AVERAGE_BYTES,
+    Chunker,
+    IterableReader,
+    Readable,
+)
+from seawall.repository.crypto import Key
+from seawall.repository.index import Index
+from seawall.repository.nodes import Node
+from seawall.repository.pack import BlobType, pack_key
+from seawall.repository.packer import Packer
+from seawall.repository.reader import Reader
+from seawall.repository.walk import Progress, Walk
+from seawall.sdk.bank import Bank
+from seawall.sdk.protection import SourceFault
+
+_LIST_FROM: Final = 200
+"""From so many reused packs on, one listing is cheaper than asking for each."""
+
+
+class Lock(Protocol):
+    """What the writer asks of its repository lock."""
+
+    def is_expired(self, now: datetime) -> bool:
+        """Whether others may by now take it for stale."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TreeResult:
+    """What ``save_path`` stored. ``root`` describes the root itself: its mode, owner and times."""
+
+    tree_id: str
+    items: int
+    read_bytes: int
+    added_bytes: int
+    faults: tuple[SourceFault, ...]
+    root: Node
+
+
+class Writer:
+    """One writer of an open repository; made by ``Repository.writer``. For one thread."""
+
+    def __init__(self, bank: Bank, key: Key, index: Index, lock: Lock, *, level: int = codec.LEVEL) -> None:
+        self._bank = bank
+        self._key = key
+        self._index = index
+        self._lock = lock
+        self._reader = Reader(bank, key, index)
+        self._packer = Packer(bank, key, index, level=level)
+        self._files = Chunker(key, FILE_AVERAGE_BYTES)
+        self._streams = Chunker(key, STREAM_AVERAGE_BYTES)
+        self._reused: set[int] = set()
+
+    # --- blobs ---------------------------------------------------------------------------------
+
+    def _save(self, blob_type: BlobType, content: bytes | memoryview) -> bytes:
+        blob_id = sha256(content).digest()
+        number = self._index.pack_number(blob_id, blob_type)
+        if number >= 0:
+            self._reused.add(number)
+        elif not self._packer.is_pending(blob_id, blob_type):
+            self._packer.add(blob_type, blob_id, bytes(content))
+        return blob_id
+
+    def save_whole(self, content: bytes) -> bytes:
+        """Store one data blob; its id."""
+        return self._save(BlobType.DATA, content)
+
+    def save_chunks(self, source: Readable, chunker: Chunker) -> tuple[list[bytes], int]:
+        """Cut a source into data blobs; their ids and the length of all."""
+        ids = []
+        length = 0
+        for chunk in chunker.cut(source):
+            ids.append(self._save(BlobType.DATA, chunk))
+            length += len(chunk)
+        return ids, length
+
+    def save_tree(self, encoded: Sequence[str]) -> bytes:
+        """Store the tree of encoded nodes, sorted by name; its id."""
+        return self._save(BlobType.TREE, nodes.encode_tree(encoded))
+
+    def reuse(self, blob_ids: Sequence[bytes]) -> bool:
+        """Whether all these data blobs are stored; if so they count as used by this writer."""
+        numbers = []
+        for blob_id in blob_ids:
+            number = self._index.pack_number(blob_id, BlobType.DATA)
+            if number >= 0:
+                numbers.append(number)
+            elif not self._packer.is_pending(blob_id, BlobType.DATA):
+                return False
+        self._reused.update(numbers)
+        return True
+
+    def load_entries(self, tree_id: str) -> list[dict[str, Any]]:
+        """The JSON nodes of a stored tree; ``DamagedError`` if it cannot be read."""
+        content = self._reader.blob(bytes.fromhex(tree_id), BlobType.TREE)
+        return nodes.tree_entries(content, f"tree {tree_id[:16]}")
+
+    # --- what a backup is made of ----------------------------------------------------------------
+
+    def save_path(
+        self,
+        path: Path,
+        *,
+        excludes: Sequence[str] = (),
+        parent_tree: str | None = None,
+        progress: Progress | None = None,
+    ) -> TreeResult:
+        """Store a folder (its entries) or a file (a tree with this one entry).
+
+        ``excludes`` are absolute paths that are left out with all beneath them. ``parent_tree`` is what this
+        returned for the same path before. ``progress`` gets (bytes done, items done), unchanged ones
+        included. What could not be read whole is in ``faults``; ``SourceError`` when the root cannot be read.
+        """
+        before = self._packer.stored_bytes
+        walk = Walk(self, self._files, excludes, progress)
+        tree_id, root = walk.root(path, parent_tree)
+        self._packer.drain()
+        figures = walk.figures
+        return TreeResult(
+            tree_id.hex(),
+            figures.items,
+            figures.read_bytes,
+            self._packer.stored_bytes - before,
+            tuple(figures.faults),
+            root,
+        )
+
+    def save_stream(
+        self,
+        name: str,
+        chunks: Iterable[bytes],
+        *,
+        mode: int = 0o600,
+        mtime_ns: int = 0,
+        uid: int = 0,
+        gid: int = 0,
+    ) -> Node:
+        """Store a stream as a file; nothing refers to it if the iterable raises."""
+        ids, length = self.save_chunks(IterableReader(chunks), self._streams)
+        return Node(
+            _checked_name(name),
+            nodes.FILE,
+            mode,
+            mtime_ns,
+            mtime_ns,
+            uid,
+            gid,
+            size=length,
+            links=1,
+            content=ids,
+        )
+
+    def save_bytes(self, name: str, content: bytes, *, mode: int = 0o600, mtime_ns: int = 0) -> Node:
+        """Store a small file."""
+        return self.save_stream(name, [content] if content else [], mode=mode, mtime_ns=mtime_ns)
+
+    def save_nodes(self, entries: Sequence[Node]) -> str:
+        """Store a tree of these nodes, in any order; its id. Two of one name are refused."""
+        ordered = sorted(entries, key=lambda node: node.name)
+        for first, second in zip(ordered, ordered[1:], strict=False):
+            if first.name == second.name:
+                raise InvalidInputError.of("nodes", os.fsdecode(first.name), "stands twice in one tree")
+        return self.save_tree([node.encode() for node in ordered]).hex()
+
+    def dir_node(self, name: str, tree_id: str, *, like: Node | None = None) -> Node:
+        """A folder with this tree; mode, owner, times and attributes are those of ``like``."""
+        subtree = bytes.fromhex(tree_id)
+        if like is None:
+            return Node(_checked_name(name), nodes.DIR, 0o755, subtree=subtree)
+        return Node(
+            _checked_name(name),
+            nodes.DIR,
+            like.mode,
+            like.mtime_ns,
+            like.ctime_ns,
+            like.uid,
+            like.gid,
+            like.user,
+            like.group,
+            xattrs=like.xattrs,
+            subtree=subtree,
+        )
+
+    # --- making it durable ---------------------------------------------------------------------
+
+    @property
+    def added_bytes(self) -> int:
+        """Stored bytes of what was new so far."""
+        self._packer.drain()
+        return self._packer.stored_bytes
+
+    def flush(self) -> None:
+        """On return, all that was saved so far is in durable packs and index files."""
+        self._packer.flush()
+
+    def commit(
+        self,
+        tree_id: str,
+        *,
+        hostname: str,
+        username: str,
+        paths: Sequence[str],
+        tags: Sequence[str],
+        time: datetime,
+        parent: str | None = None,
+        summary: Mapping[str, Any] | None = None,
+        check: Callable[[], None] = lambda: None,
+        now: datetime | None = None,
+    ) -> str:
+        """Make it a snapshot; its id. The one act that makes the backup exist.
+
+        Before it, in this order: everything is made durable, ``check`` is called (it raises when the work was
+        taken over), the lock is found unexpired at ``now`` (``time`` when not given), and every pack that was
+        reused is found on the bank. When any of it fails no snapshot is written.
+        """
+        self.flush()
+        root = bytes.fromhex(tree_id)
+        number = self._index.pack_number(root, BlobType.TREE)
+        if number < 0:
+            raise DamagedError(f"tree {tree_id[:16]} is in no index, so it cannot become a snapshot")
+        self._reused.add(number)
+        check()
+        if self._lock.is_expired(now or time):
+            raise LeaseLostError("the lock on the repository has expired; the snapshot is not written")
+        self._confirm_packs()
+        made = snapshot.Snapshot(
+            "", time, tree_id, tuple(paths), hostname, username, tuple(tags), parent, summary or {}
+        )
+        return snapshot.save(self._bank, self._key, made, uid=os.getuid(), gid=os.getgid())
+
+    def _confirm_packs(self) -> None:
+        wanted = {pack_key(self._index.packs[number]) for number in self._reused}
+        if len(wanted) < _LIST_FROM:
+            missing = {key for key in wanted if not self._bank.exists(key)}
+        else:
+            missing = wanted.difference(item.key for item in self._bank.list("data/"))
+        if missing:
+            raise ConflictError(
+                f"{len(missing)} packs that this backup relies on are gone, first {min(missing)}; "
+                "the snapshot is not written",
+                hint="run it again: it then reads the files anew; check the repository if it happens twice",
+            )
+
+    def close(self) -> None:
+        """Give up what is not flushed and end the worker threads. May be called twice."""
+        self._packer.close()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _checked_name(name: str) -> bytes:
+    encoded = os.fsencode(name)
+    if encoded in (b"", b".", b"..") or b"/" in encoded or b"\0" in encoded:
+        raise InvalidInputError.of("name", name, "must be a file name: not empty, no `/`, not `.` or `..`")
+    return encoded

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A process to be killed: does one thing with a repository: ``... <act> <repository> <path>``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from seawall.repository import Repository
+from tests.repository.banks import FolderBank
+from tests.repository.conftest import NOW, PASSWORD, commit
+
+
+def main(act: str, repository: Path, path: Path) -> None:
+    """``init``, ``save``, ``restore``, ``forget`` or ``keys``."""
+    bank = FolderBank(repository)
+    if act == "init":
+        Repository.init(bank, passwords=[PASSWORD], now=NOW)
+        return
+    opened = Repository.open(bank, password=PASSWORD, now=NOW)
+    if act == "save":
+        commit(opened, path)
+    elif act == "restore":
+        opened.restore(opened.snapshots()[-1].tree, path)
+    elif act == "forget":
+        opened.forget(opened.snapshots()[-1].id)
+    elif act == "keys":
+        opened.remove_key(opened.add_key("another"))
+    else:
+        raise ValueError(act)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

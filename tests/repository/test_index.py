@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The index finds every blob that index files name, and reads only what is new."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seawall.core.errors import DamagedError
+from seawall.repository import index
+from seawall.repository.crypto import Key
+from seawall.repository.index import Index
+from seawall.repository.pack import BlobType, PackedBlob
+from tests.repository.banks import DictBank
+
+KEY = Key.random()
+
+
+def _id(number: int) -> bytes:
+    return hashlib.sha256(b"%d" % number).digest()
+
+
+def _pack(name: int, blobs: list[int], kind: BlobType = BlobType.DATA) -> tuple[bytes, list[PackedBlob]]:
+    return _id(10**9 + name), [
+        PackedBlob(_id(number), kind, 100 * at, 100, number % 7) for at, number in enumerate(blobs)
+    ]
+
+
+@given(st.lists(st.lists(st.integers(0, 200), max_size=60), max_size=12))
+def test_every_entry_of_every_file_is_found(packs: list[list[int]]) -> None:
+    bank, found = DictBank(), Index()
+    for name, blobs in enumerate(packs):
+        index.save_file(bank, KEY, [_pack(name, blobs)])
+        found.refresh(bank, KEY)
+    for number in range(201):
+        places = {_id(10**9 + name) for name, blobs in enumerate(packs) if number in blobs}
+        assert {place.pack_id for place in found.locations(_id(number), BlobType.DATA)} == places
+        assert found.has(_id(number), BlobType.DATA) == bool(places)
+        assert not found.has(_id(number), BlobType.TREE)
+    assert len(found) == sum(map(len, packs)) == len(list(found))
+
+
+def test_many_blobs_are_found_and_nothing_else() -> None:
+    found = Index()
+    found.add_file("x", [_pack(1, list(range(50_000))), _pack(2, list(range(50_000, 50_100)), BlobType.TREE)])
+    assert all(found.pack_number(_id(number), BlobType.DATA) == 0 for number in range(0, 50_000, 7))
+    assert all(found.pack_number(_id(number), BlobType.TREE) == 1 for number in range(50_000, 50_100))
+    assert not any(found.has(_id(number), BlobType.DATA) for number in range(60_000, 61_000))
+    place = found.find(_id(3), BlobType.DATA)
+    assert place is not None
+    assert place == index.Location(_id(10**9 + 1), PackedBlob(_id(3), BlobType.DATA, 300, 100, 3))
+
+
+def test_only_new_files_are_read() -> None:
+    class Counting(DictBank):
+        reads = 0
+
+        def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+            self.reads += 1
+            return super().get(key, offset=offset, length=length)
+
+    bank, found = Counting(), Index()
+    index.save_file(bank, KEY, [_pack(1, [1])])
+    found.refresh(bank, KEY)
+    index.save_file(bank, KEY, [_pack(2, [2])])
+    before = bank.reads
+    found.refresh(bank, KEY)
+    found.refresh(bank, KEY)
+    assert bank.reads == before + 1
+    assert found.has(_id(1), BlobType.DATA) and found.has(_id(2), BlobType.DATA)
+
+
+def test_what_a_prune_has_replaced_is_forgotten() -> None:
+    bank, found = DictBank(), Index()
+    old = index.save_file(bank, KEY, [_pack(1, [1]), _pack(2, [2])])
+    found.refresh(bank, KEY)
+    index.save_file(bank, KEY, [_pack(2, [2])])
+    bank.delete("index/" + old)
+    found.refresh(bank, KEY)
+    assert not found.has(_id(1), BlobType.DATA)
+    assert found.has(_id(2), BlobType.DATA)
+    assert found.packs == [_id(10**9 + 2)]
+
+
+def test_a_damaged_file_is_named_and_the_index_stays_as_it_was() -> None:
+    bank, found = DictBank(), Index()
+    index.save_file(bank, KEY, [_pack(1, [1])])
+    found.refresh(bank, KEY)
+    bad = index.save_file(bank, KEY, [_pack(2, [2])])
+    bank.objects["index/" + bad] = bank.objects["index/" + bad][:-1] + b"x"
+    with pytest.raises(DamagedError, match=bad[:16]):
+        found.refresh(bank, KEY)
+    assert found.has(_id(1), BlobType.DATA)
+    assert not found.has(_id(2), BlobType.DATA)
