@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from uuid import UUID
 
 from seawall.core.errors import DamagedError
 from seawall.core.records import Json, Plan, Repository, ScheduledOperation, Trigger
@@ -22,6 +23,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 VERSION: Final = 1
+_IDS: Final = frozenset(
+    {
+        "id",
+        "project_id",
+        "provider_id",
+        "plan_id",
+        "trigger_id",
+        "scheduled_operation_id",
+        "run_id",
+        "repository_id",
+    }
+)
 # What is true only of the database that a trigger was in.
 _LOCAL: Final = frozenset({"next_run_at", "fired_through_at", "quarantine_reason"})
 
@@ -56,9 +69,9 @@ def policy_of(connection: Connection, plan: Plan, *, provider_name: str, reposit
         "project": {"id": plan.project_id, "name": projects.name_of(connection, plan.project_id)},
         "provider": {"id": repository.provider_id, "name": provider_name},
         "repository": {"id": repository.id, "group": repository.group},
-        "plan": _document(plan),
-        "triggers": [_document(one, leave_out=_LOCAL) for one in used],
-        "operations": [_document(one) for one in operations],
+        "plan": document_of(plan),
+        "triggers": [document_of(one, leave_out=_LOCAL) for one in used],
+        "operations": [document_of(one) for one in operations],
     }
 
 
@@ -71,22 +84,23 @@ def read_policy(given: object) -> Policy:
         value = _mapping(given)
         project, provider = _mapping(value["project"]), _mapping(value["provider"])
         return Policy(
-            project_id=str(project["id"]),
+            project_id=str(UUID(project["id"])),
             project_name=str(project["name"]),
-            provider_id=str(provider["id"]),
+            provider_id=str(UUID(provider["id"])),
             provider_name=str(provider["name"]),
             group=str(_mapping(value["repository"])["group"]),
-            plan=_record(Plan, value["plan"]),
+            plan=record_of(Plan, value["plan"]),
             triggers=tuple(
-                _record(Trigger, {**_mapping(one), **dict.fromkeys(_LOCAL)}) for one in value["triggers"]
+                record_of(Trigger, {**_mapping(one), **dict.fromkeys(_LOCAL)}) for one in value["triggers"]
             ),
-            operations=tuple(_record(ScheduledOperation, one) for one in value["operations"]),
+            operations=tuple(record_of(ScheduledOperation, one) for one in value["operations"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"the policy is not one: {error!r}") from error
 
 
-def _document(record: Any, *, leave_out: frozenset[str] = frozenset()) -> Json:
+def document_of(record: Any, *, leave_out: frozenset[str] = frozenset()) -> Json:
+    """A record as JSON: instants as ISO 8601 text in UTC."""
     found: Json = {}
     for one in fields(record):
         value = getattr(record, one.name)
@@ -101,8 +115,11 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _record(kind: type[T], given: object) -> T:
-    """The record; fields that this version does not know are left out."""
+def record_of(kind: type[T], given: object) -> T:
+    """The record of what ``document_of`` made; fields that this version does not know are left out.
+
+    ``KeyError``, ``TypeError`` or ``ValueError`` when it is none.
+    """
     value = _mapping(given)
     found: dict[str, Any] = {}
     for one in fields(kind):  # type: ignore[arg-type]  # only dataclasses are asked for
@@ -117,6 +134,8 @@ def _typed(name: str, value: Any) -> Any:
         if found.tzinfo is None:
             raise ValueError(f"{name} has no time zone")
         return found.astimezone(UTC)
+    if name in _IDS and value is not None:
+        return str(UUID(value))
     return tuple(value) if name == "resources" else value
 
 
