@@ -20,6 +20,7 @@ from seawall.core.errors import DatabaseUnavailableError, InvalidInputError, Sta
 from seawall.db.session import Database, Tx
 from seawall.db.tables import metadata, projects
 from seawall.sdk.testing.clock import FakeClock
+from tests.support.databases import opened
 
 
 def add(name: str) -> sa.Insert:
@@ -30,12 +31,10 @@ def names(database: Database) -> list[str]:
     return list(database.read(lambda c: c.execute(sa.select(projects.c.name).order_by("name")).scalars()))
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["sqlite", "memory", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    opened = Database(tmp_path / "seawall.db" if request.param == "file" else None, FakeClock())
-    metadata.create_all(opened.engine)
-    yield opened
-    opened.close()
+    with opened(request.param, tmp_path, FakeClock()) as database:
+        yield database
 
 
 def test_write_is_seen_by_a_read_after_its_answer(database: Database) -> None:
@@ -150,7 +149,7 @@ def test_locked_database_is_a_clear_error_and_heals(tmp_path: Path) -> None:
 
 def test_wrong_statement_spares_the_others(database: Database) -> None:
     """A statement that is wrong is an error of its own caller alone."""
-    with pytest.raises(sa.exc.OperationalError, match="no such table"):
+    with pytest.raises(sa.exc.DBAPIError, match="nowhere"):
         database.write("test.wrong", lambda tx: tx.connection.exec_driver_sql("SELECT 1 FROM nowhere"))
     database.write("test.add", lambda tx: tx.connection.execute(add("one")))
 

@@ -39,7 +39,9 @@ def failpoint_names() -> dict[str, Path]:
                 continue
             if called(node) == "failpoint":
                 found[name] = path
-            elif called(node) in ("write", "submit") and len(node.args) == 2 and "." in name:
+            elif (called(node) in ("write", "submit") and len(node.args) == 2 and "." in name) or (
+                called(node) == "exclusive" and "." in name
+            ):
                 found[f"{name}.before_commit"] = path
                 found[f"{name}.after_commit"] = path
     return found

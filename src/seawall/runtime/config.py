@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -25,6 +25,7 @@ from pydantic_settings import (
 )
 
 from seawall.core.errors import ConfigurationError, FieldFault
+from seawall.runtime.database_url import HIDDEN, DatabaseUrl, read_password
 from seawall.runtime.folder import DataFolder, default_data_dir
 
 PREFIX = "SEAWALL_"
@@ -36,11 +37,18 @@ _WORD = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$"
 class Settings(BaseSettings):
     """What can be set. Names are those of the YAML file; in the environment they are ``SEAWALL_<NAME>``."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, validate_default=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True
+    )
 
     data_dir: Path = Field(default_factory=default_data_dir)
     host: str = Field(default_factory=socket.gethostname, pattern=_WORD)
     """This machine's name in ``services``; runs that are bound to a host wait for this word."""
+
+    database_password_file: Path | None = None
+    """A file with the password of ``database_url`` on one line."""
+    database_url: SecretStr | None = None
+    """``postgresql://user@host:5432/name``; none is SQLite in the data folder."""
 
     listen: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8799, ge=0, le=65535)
@@ -76,6 +84,25 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
+    @field_validator("database_password_file")
+    @classmethod
+    def _holds_a_password(cls, value: Path | None) -> Path | None:
+        if value is None:
+            return None
+        path = value.expanduser().absolute()
+        try:
+            read_password(path)
+        except ConfigurationError as error:
+            raise ValueError(error.fields[0].rule) from None
+        return path
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is not None:
+            DatabaseUrl.parse(value.get_secret_value(), info.data.get("database_password_file"))
+        return value
+
     @field_validator("operation_folders", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -101,6 +128,13 @@ class Settings(BaseSettings):
     def folder(self) -> DataFolder:
         """The names inside the data folder."""
         return DataFolder(self.data_dir)
+
+    @property
+    def database(self) -> Path | DatabaseUrl:
+        """Where the database is: a SQLite file, or PostgreSQL."""
+        if self.database_url is None:
+            return self.folder.database
+        return DatabaseUrl.parse(self.database_url.get_secret_value(), self.database_password_file)
 
     @property
     def all_operation_folders(self) -> list[Path]:
@@ -186,9 +220,14 @@ def _fault(error: Mapping[str, Any], given: Mapping[str, object], path: Path) ->
         source = f"{PREFIX}{field.upper()}"
     else:
         source = str(path)
+    value = error.get("input")
     if error["type"] == "extra_forbidden":
+        # What is misspelt may be a secret (I10).
+        value = "..."
         rule = f"is not a setting; known are {', '.join(Settings.model_fields)}"
     else:
         rule = str(error["msg"]).removeprefix("Value error, ").replace("Input should", "must", 1)
         rule = rule if rule.startswith("must") else f"must be valid: {rule}"
-    return FieldFault(field, error.get("input"), f"{rule} (from {source})")
+    if field == "database_url":
+        value = HIDDEN
+    return FieldFault(field, value, f"{rule} (from {source})")

@@ -15,7 +15,6 @@ import sqlalchemy as sa
 
 from seawall.core.errors import StateError
 from seawall.db.session import Database
-from seawall.sdk.failpoints import failpoint
 
 _VERSIONS = Path(__file__).with_name("versions")
 
@@ -41,18 +40,10 @@ def upgrade(database: Database) -> bool:
     """
     if database.read(_is_up_to_date):
         return False
-    with database.engine.connect() as connection:
-        # Waits for another process that upgrades; it is done when we get in.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        try:
-            if has_work := not _is_up_to_date(connection):
-                _run(connection)
-            failpoint("migrations.upgrade.before_commit")
-            connection.exec_driver_sql("COMMIT")
-        except BaseException:
-            connection.exec_driver_sql("ROLLBACK")
-            raise
-        failpoint("migrations.upgrade.after_commit")
+    with database.exclusive("migrations.upgrade") as connection:
+        # Another process may have upgraded while we waited.
+        if has_work := not _is_up_to_date(connection):
+            _run(connection)
     return has_work
 
 
