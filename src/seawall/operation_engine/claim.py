@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is due becomes rows: the claim of a batch of triggers, and the settling of one (I1, I2).
+
+Rows and advances are one transaction. If the process dies before its commit, the triggers are still due and
+the next claim decides anew; after it, the rows are there and nothing of them is due any more.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from seawall.core.errors import InvalidInputError
+from seawall.core.schedule import TimeSchedule, fixed_offset, load_schedule
+from seawall.core.schedule.due import Decision, Gap, decide_due
+from seawall.db import due
+from seawall.db.due import Decided, DueTrigger
+from seawall.db.tables import to_micros
+from seawall.runtime.logging import get_logger
+
+if TYPE_CHECKING:
+    from seawall.db.session import Tx
+
+log = get_logger(__name__)
+
+BATCH = 1000
+# How many due times one claim decides about at the most, so that a long silence is settled in many short
+# transactions. What is left stays due.
+MOST_TIMES = 20_000
+_TICK = timedelta(microseconds=1)
+_BEFORE_ALL = -(1 << 62)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim has done."""
+
+    triggers: int
+    runs: int
+    """Rows for single due times, those that were skipped included."""
+    quarantined: int
+    is_more: bool
+    """Whether something may still be due."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    now: datetime
+    decided: Decided = field(default_factory=Decided)
+    gaps: list[list[tuple[int, Gap, timedelta]]] = field(default_factory=lambda: [[], []])
+    times: int = 0
+    faults: dict[int, str] = field(default_factory=dict)
+    known: dict[tuple[str, datetime, timedelta], Decision] = field(default_factory=dict)
+
+
+def claim(tx: Tx, *, limit: int = BATCH) -> Claimed:
+    """Make rows of what is due of up to ``limit`` triggers, and advance them."""
+    found = due.due_triggers(tx.connection, tx.now, limit)
+    batch = _Batch(tx.now)
+    done = 0
+    for trigger in found:
+        if batch.times >= MOST_TIMES:
+            break
+        _decide(batch, trigger)
+        done += 1
+    inserted = _write(tx, batch)
+    return Claimed(done, inserted, len(batch.faults), done < len(found) or len(found) == limit)
+
+
+def settle(tx: Tx, trigger_id: str) -> int:
+    """Make rows of all that is due of one trigger at ``tx.now``, before it or one of its operations changes.
+
+    How many rows of runs that were (I2). A trigger that is not there, has ended or is quarantined has nothing
+    due.
+    """
+    inserted = 0
+    while (trigger := due.one_trigger(tx.connection, trigger_id)) is not None:
+        batch = _Batch(tx.now)
+        following = _decide(batch, trigger)
+        inserted += _write(tx, batch)
+        if following is None or following > tx.now:
+            break
+    return inserted
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What became of a chunk of triggers without a next time."""
+
+    scheduled: int
+    ended: int
+    last_row: int | None
+    """Go on after it; None when that was the last chunk."""
+
+
+def give_next_times(tx: Tx, *, after_row: int, limit: int) -> Given:
+    """Give triggers without a next time one (M3); what was due of them meanwhile becomes rows."""
+    found = due.without_next_time(tx.connection, after_row=after_row, limit=limit)
+    batch = _Batch(tx.now)
+    scheduled = sum(_decide(batch, trigger) is not None for trigger in found)
+    _write(tx, batch)
+    ended = len(found) - scheduled - len(batch.faults)
+    return Given(scheduled, ended, found[-1].row if len(found) == limit else None)
+
+
+def faults_of(stored: Iterable[tuple[int, str]]) -> dict[int, str]:
+    """Row -> why its schedule no longer holds, of (row, properties)."""
+    faults = {}
+    for row, properties in stored:
+        try:
+            _schedule(properties)
+        except InvalidInputError as error:
+            faults[row] = str(error)
+            log.warning("trigger quarantined", trigger_row=row, reason=str(error))
+    return faults
+
+
+@lru_cache(maxsize=16_384)
+def _schedule(properties: str) -> TimeSchedule:
+    return load_schedule(orjson.loads(properties))
+
+
+def _decide(batch: _Batch, trigger: DueTrigger) -> datetime | None:
+    """Add to the batch what becomes of one trigger; its next time."""
+    try:
+        decisions = _decisions(batch, trigger)
+    except InvalidInputError as error:
+        batch.faults[trigger.row] = str(error)
+        return None
+    except Exception as error:  # noqa: BLE001 - whatever one schedule raises must not stop the others (M3)
+        batch.faults[trigger.row] = f"its schedule cannot be evaluated: {type(error).__name__}: {error}"
+        return None
+    offset, parts, is_resumed = decisions
+    for position, decision in enumerate(parts):
+        _add_runs(batch, trigger.row, decision)
+        batch.times += len(decision.runs)
+        for gap in decision.gaps:
+            batch.gaps[position].append((trigger.row, gap, offset))
+            batch.times += gap.count
+    last = parts[-1]
+    following = last.next_run_at
+    batch.decided.advances.append(
+        {
+            "t": trigger.row,
+            "f": to_micros(last.fired_through),
+            "n": None if following is None else to_micros(following),
+            "u": is_resumed,
+        }
+    )
+    return following
+
+
+def _decisions(batch: _Batch, trigger: DueTrigger) -> tuple[timedelta, list[Decision], bool]:
+    """(offset, one or two decisions, whether the pause has ended by itself)."""
+    schedule = _schedule(trigger.properties)
+    offset = fixed_offset(trigger.id, schedule.spread_s)
+    through = trigger.fired_through_at or trigger.created_at
+    if trigger.paused_at is None:
+        key = (trigger.properties, through, offset)
+        known = batch.known.get(key)
+        if known is None:
+            known = decide_due(schedule, fired_through=through, now=batch.now, offset=offset)
+            batch.known[key] = known
+        return offset, [known], False
+    until = trigger.paused_until_at
+    is_over = until is not None and until <= batch.now
+    paused_to = batch.now if until is None or not is_over else until - _TICK
+    paused = decide_due(
+        schedule,
+        fired_through=through,
+        now=paused_to,
+        offset=offset,
+        is_paused=True,
+        paused_reason=trigger.paused_reason or "",
+    )
+    has_more = paused.next_run_at is not None and paused.next_run_at <= paused_to
+    if not is_over or has_more:
+        return offset, [paused], False
+    after = decide_due(schedule, fired_through=paused.fired_through, now=batch.now, offset=offset)
+    return offset, [paused, after], True
+
+
+def _add_runs(batch: _Batch, row: int, decision: Decision) -> None:
+    former: int | None = None
+    last = len(decision.runs) - 1
+    for position, run in enumerate(decision.runs):
+        expected = to_micros(run.expected_at)
+        batch.decided.runs.append(
+            {
+                "t": row,
+                "e": expected,
+                "p": former,
+                "l": int(position == last),
+                "o": occurrence(run.nominal_at),
+                "d": to_micros(run.deadline_at),
+                "s": int(run.is_serial),
+            }
+        )
+        former = expected
+
+
+def occurrence(nominal_at: datetime) -> str:
+    """The key of a due time: of one width, so that keys sort as their times do."""
+    return nominal_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _write(tx: Tx, batch: _Batch) -> int:
+    batch.decided.gaps = [_gap_records(tx, gaps) for gaps in batch.gaps]
+    inserted = due.apply(tx, batch.decided)
+    if batch.faults:
+        due.quarantine(tx, batch.faults)
+        for row, reason in batch.faults.items():
+            log.warning("trigger quarantined", trigger_row=row, reason=reason)
+    return inserted
+
+
+def _gap_records(tx: Tx, gaps: list[tuple[int, Gap, timedelta]]) -> list[dict[str, Any]]:
+    """A record for each gap; one more for each operation that was registered within it."""
+    spans = [
+        (row, to_micros(gap.first_at + offset), to_micros(gap.last_at + offset)) for row, gap, offset in gaps
+    ]
+    within = due.registrations_within(tx.connection, spans)
+    records = []
+    for (row, gap, offset), (_, first, last) in zip(gaps, spans, strict=True):
+        record = {"t": row, "f": first, "l": last, "c": gap.count, "s": gap.state, "r": gap.reason}
+        records.append({**record, "o": occurrence(gap.first_at), "a": _BEFORE_ALL, "b": first})
+        if row in within:
+            times = [to_micros(at + offset) for at in gap.times]
+            starts = sorted({bisect_left(times, registered) for registered in within[row]})
+            for start in starts:
+                own = {"f": times[start], "c": len(times) - start, "o": occurrence(gap.times[start])}
+                records.append({**record, **own, "a": times[start - 1], "b": times[start]})
+    return records

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``OperationEngineService``: triggers get their next times, what is due becomes runs (M3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, ClassVar
+
+from seawall.db import due, runs
+from seawall.operation_engine import claim
+from seawall.operation_engine.cleanup import CleanUp
+from seawall.operation_engine.trigger_loop import LoopHealth, TriggerLoop
+from seawall.runtime.logging import get_logger
+from seawall.runtime.wakeup import Wakeup
+from seawall.sdk.clock import Clock
+
+if TYPE_CHECKING:
+    from seawall.db.session import Database, Tx
+
+log = get_logger(__name__)
+
+_CHUNK = 2000
+# So many triggers are looked at before the service counts as started; the others right after, while it runs.
+_CHECKED_AT_START = 10_000
+
+
+class OperationEngineService:
+    """The service; any number of them share the work of one database without a leader."""
+
+    binary: ClassVar[str] = "seawall-operationengine"
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        clock: Clock,
+        wakeup: Wakeup,
+        host: str,
+        poll_s: float,
+        cleanup_interval_s: float,
+        keep_runs_days: float,
+        error_checkpoint_days: float,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._wakeup = wakeup
+        self._host = host
+        self._poll_s = poll_s
+        self._cleanup = CleanUp(
+            database,
+            clock=clock,
+            wakeup=wakeup,
+            interval_s=cleanup_interval_s,
+            keep_runs_days=keep_runs_days,
+            error_checkpoint_days=error_checkpoint_days,
+        )
+        self._loops: list[TriggerLoop] = []
+        self._checked_row = 0
+
+    def init_host(self, *, service_id: int) -> None:
+        """Every trigger gets a next time or a reason why not, dead leases are taken over, loops start."""
+        scheduled, ended = self._give_next_times()
+        quarantined, is_more = self._check(_CHECKED_AT_START)
+        settled = self._database.write("engine.take_over", lambda tx: runs.reap(tx, host=self._host))
+        log.info(
+            "schedules are ready",
+            given_a_next_time=scheduled,
+            ended=ended,
+            quarantined=quarantined,
+            runs_settled=settled,
+        )
+        self._start_loop("claim-loop", self._claim, self._wakeup)
+        self._cleanup.holder = f"{self.binary}:{service_id}"
+        self._start_loop("clean-up-loop", self._cleanup.run)
+        if is_more:
+            self._start_loop("trigger-check", self._check_on)
+
+    def cleanup_host(self) -> None:
+        """Stop the loops; a claim that is under way is finished."""
+        for loop in reversed(self._loops):
+            loop.stop()
+        self._loops.clear()
+
+    def health(self) -> list[LoopHealth]:
+        """How its loops are."""
+        return [loop.health for loop in self._loops]
+
+    def _start_loop(
+        self, name: str, function: Callable[[datetime], datetime | None], wakeup: Wakeup | None = None
+    ) -> None:
+        loop = TriggerLoop(name, function, first_run_at=self._clock.now(), clock=self._clock, wakeup=wakeup)
+        self._loops.append(loop)
+        loop.start()
+
+    # --- the claim loop ----------------------------------------------------------------------
+
+    def _claim(self, _expected_at: datetime) -> datetime:
+        """Claim until nothing is due; when to look again."""
+        while True:
+            next_at = self._database.read(due.next_due_at)
+            now = self._clock.now()
+            latest = now + timedelta(seconds=self._poll_s)
+            if next_at is None or next_at > now:
+                return latest if next_at is None else min(next_at, latest)
+            claimed = self._database.write("engine.claim", self._claim_batch)
+            if not claimed.triggers:
+                # Another engine holds what is due at this moment.
+                return latest
+
+    def _claim_batch(self, tx: Tx) -> claim.Claimed:
+        claimed = claim.claim(tx)
+        if claimed.runs:
+            tx.after_commit(self._wakeup.notify)
+        return claimed
+
+    # --- what init_host looks at -----------------------------------------------------------------
+
+    def _give_next_times(self) -> tuple[int, int]:
+        """(given one, ended): triggers without a next time."""
+        scheduled, ended, after_row = 0, 0, 0
+        while True:
+            given = self._database.write(
+                "engine.give_next_times",
+                lambda tx, row=after_row: claim.give_next_times(  # type: ignore[misc]  # bound now
+                    tx, after_row=row, limit=_CHUNK
+                ),
+            )
+            scheduled += given.scheduled
+            ended += given.ended
+            if given.last_row is None:
+                return scheduled, ended
+            after_row = given.last_row
+
+    def _check(self, most: int) -> tuple[int, bool]:
+        """(quarantined, whether there are more to look at) of the next ``most`` triggers."""
+        quarantined = looked = 0
+        while looked < most:
+            chunk = self._database.read(
+                lambda connection: due.all_scheduled(connection, after_row=self._checked_row, limit=_CHUNK)
+            )
+            faults = claim.faults_of(chunk)
+            if faults:
+                self._database.write(
+                    "engine.quarantine",
+                    lambda tx, found=faults: due.quarantine(tx, found),  # type: ignore[misc]  # bound now
+                )
+            quarantined += len(faults)
+            looked += len(chunk)
+            if len(chunk) < _CHUNK:
+                return quarantined, False
+            self._checked_row = chunk[-1][0]
+        return quarantined, True
+
+    def _check_on(self, _expected_at: datetime) -> datetime | None:
+        _, is_more = self._check(_CHUNK)
+        return self._clock.now() if is_more else None
