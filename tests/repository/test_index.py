@@ -82,7 +82,8 @@ def test_what_a_prune_has_replaced_is_forgotten() -> None:
     found.refresh(bank, KEY)
     assert not found.has(_id(1), BlobType.DATA)
     assert found.has(_id(2), BlobType.DATA)
-    assert found.packs == [_id(10**9 + 2)]
+    assert [found.is_named(number) for number in range(2)] == [False, True]  # numbers do not move
+    assert found.packs == [_id(10**9 + 1), _id(10**9 + 2)]
 
 
 def test_a_damaged_file_is_named_and_the_index_stays_as_it_was() -> None:
@@ -95,3 +96,21 @@ def test_a_damaged_file_is_named_and_the_index_stays_as_it_was() -> None:
         found.refresh(bank, KEY)
     assert found.has(_id(1), BlobType.DATA)
     assert not found.has(_id(2), BlobType.DATA)
+
+
+def test_marks_count_what_a_pack_has_of_them() -> None:
+    found = Index()
+    found.add_file("x", [_pack(1, list(range(100))), _pack(2, [5, 6, 7]), _pack(3, [5], BlobType.TREE)])
+    marks = index.Marks(found)
+    assert marks.add(_id(5), BlobType.DATA, _id(10**9 + 2))
+    assert not marks.add(_id(5), BlobType.DATA, _id(10**9 + 2))
+    assert marks.add(_id(9), BlobType.DATA)
+    assert marks.add(_id(5), BlobType.TREE)
+    sizes, counts = marks.used_bytes()
+    assert list(counts) == [1, 1, 1]
+    assert list(sizes) == [100, 100, 100]
+    assert marks.has(_id(5), BlobType.DATA) and not marks.has(_id(6), BlobType.DATA)
+    with pytest.raises(KeyError):
+        marks.add(_id(101), BlobType.DATA)
+    with pytest.raises(KeyError):
+        marks.add(_id(9), BlobType.DATA, _id(10**9 + 2))

@@ -6,7 +6,8 @@ each; a lookup is one ``bytes.find`` within a bucket of about eight records. Not
 object: a million blobs take about 55 MB. A blob may stand in several packs; all its entries are kept.
 
 ``Index.refresh`` reads only the index files that are new. When a file that was read has gone (a prune
-replaced it), the whole index is read again.
+replaced it), the whole index is read again. A pack keeps its number for as long as the index is open, also
+when no file names it any more (``is_named``), so that a writer can say which packs it relies on.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, Final
 from seawall.core.errors import BankObjectMissingError, DamagedError
 from seawall.repository import codec
 from seawall.repository.crypto import Key
-from seawall.repository.pack import BlobType, PackedBlob
+from seawall.repository.pack import BlobType, PackedBlob, pack_key, read_header
 from seawall.sdk.bank import Bank
 from seawall.sdk.failpoints import failpoint
 
@@ -149,6 +150,7 @@ class Index:
         self._segments: tuple[_Segment, ...] = ()
         self._packs: list[bytes] = []
         self._pack_numbers: dict[bytes, int] = {}
+        self._named: set[int] = set()
         self._files: set[str] = set()
 
     @property
@@ -165,12 +167,14 @@ class Index:
             there = [item.key.removeprefix(PREFIX) for item in bank.list(PREFIX)]
             if not self._files.issubset(there):
                 fresh = Index()
+                fresh._packs, fresh._pack_numbers = list(self._packs), dict(self._pack_numbers)
                 try:
                     fresh._take_files(bank, key, there)
                 except BankObjectMissingError:
                     continue  # a prune is replacing the files under us: list again
                 self._segments, self._files = fresh._segments, fresh._files
                 self._packs, self._pack_numbers = fresh._packs, fresh._pack_numbers
+                self._named = fresh._named
                 return
             try:
                 self._take_files(bank, key, [name for name in there if name not in self._files])
@@ -185,6 +189,11 @@ class Index:
             self._pack_records(load_file(bank, key, name), loaded)
         self._add_segment(loaded)
         self._files.update(names)
+
+    def clear(self) -> None:
+        """Forget everything, pack numbers too."""
+        self._segments, self._packs, self._pack_numbers = (), [], {}
+        self._named, self._files = set(), set()
 
     def add_file(self, file_id: str, packs: Sequence[tuple[bytes, Sequence[PackedBlob]]]) -> None:
         """Take in an index file that this process has just stored."""
@@ -201,6 +210,7 @@ class Index:
             if number is None:
                 number = self._pack_numbers[pack_id] = len(self._packs)
                 self._packs.append(pack_id)
+            self._named.add(number)
             records.extend(
                 _RECORD.pack(blob.id, blob.type, number, blob.offset, blob.length, blob.unpacked)
                 for blob in blobs
@@ -254,5 +264,80 @@ class Index:
 
     @property
     def packs(self) -> Sequence[bytes]:
-        """Ids of all packs that the index names; ``pack_number`` counts in it."""
+        """Ids of all packs that the index has named since it was opened; ``pack_number`` counts in it."""
         return self._packs
+
+    def is_named(self, number: int) -> bool:
+        """Whether an index file names this pack as of the last refresh."""
+        return number in self._named
+
+    def number_of(self, pack_id: bytes) -> int:
+        """The number of a pack that is named as of the last refresh, or -1."""
+        number = self._pack_numbers.get(pack_id, -1)
+        return number if number in self._named else -1
+
+    def republish(self, bank: Bank, key: Key, pack_ids: Iterable[bytes]) -> None:
+        """Name packs again that are on the bank and in no index file (a prune took them out).
+
+        Durable on return. Their headers say what they hold; ``BankObjectMissingError`` or ``DamagedError`` when
+        one is not whole.
+        """
+        packs: list[tuple[bytes, Sequence[PackedBlob]]] = [
+            (pack_id, read_header(bank, key, pack_id, bank.size(pack_key(pack_id)))) for pack_id in pack_ids
+        ]
+        if packs:
+            self.add_file(save_file(bank, key, packs), packs)
+
+
+class Marks:
+    """A bit for each entry of an index that does not change meanwhile: an eighth of a byte a blob."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._segments = index._segments
+        self._bits = [bytearray(segment.count // 8 + 1) for segment in self._segments]
+
+    def add(self, blob_id: bytes, blob_type: BlobType, pack_id: bytes | None = None) -> bool:
+        """Mark the blob's first entry, or the one in ``pack_id``; whether it was not marked before.
+
+        ``KeyError`` when there is no such entry.
+        """
+        prefix = blob_id + (b"\x01" if blob_type else b"\x00")
+        for segment, bits in zip(self._segments, self._bits, strict=True):
+            position = segment.find(prefix)
+            while position >= 0 and segment.records.startswith(prefix, position):
+                if pack_id is None or pack_id == self._index._packs[_number_at(segment.records, position)]:
+                    place, bit = divmod(position // _RECORD_BYTES, 8)
+                    is_new = not bits[place] >> bit & 1
+                    bits[place] |= 1 << bit
+                    return is_new
+                position += _RECORD_BYTES
+        raise KeyError(blob_id)
+
+    def has(self, blob_id: bytes, blob_type: BlobType) -> bool:
+        """Whether any entry of the blob is marked."""
+        prefix = blob_id + (b"\x01" if blob_type else b"\x00")
+        for segment, bits in zip(self._segments, self._bits, strict=True):
+            position = segment.find(prefix)
+            while position >= 0 and segment.records.startswith(prefix, position):
+                place, bit = divmod(position // _RECORD_BYTES, 8)
+                if bits[place] >> bit & 1:
+                    return True
+                position += _RECORD_BYTES
+        return False
+
+    def used_bytes(self) -> tuple[array[int], array[int]]:
+        """By pack number: stored bytes of its marked entries, and how many these are."""
+        sizes, counts = (array("Q", bytes(8 * len(self._index.packs))) for _ in range(2))
+        for segment, bits in zip(self._segments, self._bits, strict=True):
+            for entry in range(segment.count):
+                if bits[entry >> 3] >> (entry & 7) & 1:
+                    start = entry * _RECORD_BYTES
+                    number = _number_at(segment.records, start)
+                    sizes[number] += int.from_bytes(segment.records[start + 42 : start + 46], "little")
+                    counts[number] += 1
+        return sizes, counts
+
+
+def _number_at(records: bytes, position: int) -> int:
+    return int.from_bytes(records[position + 34 : position + 38], "little")

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Literal
 
 from seawall.core.errors import ConflictError, InvalidInputError, NotFoundError
-from seawall.repository import config, keys, nodes, snapshot
+from seawall.repository import config, keys, locks, nodes, snapshot
+from seawall.repository.check import Check
 from seawall.repository.crypto import Key
+from seawall.repository.faults import Fault
 from seawall.repository.index import Index
 from seawall.repository.keys import KeyInfo
+from seawall.repository.locks import LockInfo, RepositoryLock, Wait
 from seawall.repository.nodes import Node
 from seawall.repository.pack import BlobType
 from seawall.repository.reader import Reader
@@ -156,6 +159,40 @@ class Repository:
         self._bank.delete(snapshot.PREFIX + snapshot_id)
         failpoint("repository.snapshot.after_delete")
         self._snapshots.pop(snapshot_id, None)
+
+    # --- keeping it in order -----------------------------------------------------------------------
+
+    def lock(
+        self, *, now: datetime, exclusive: bool = False, task: str = "", wait: Wait | None = None
+    ) -> RepositoryLock:
+        """Take a lock on it (see ``locks.RepositoryLock.acquire``)."""
+        return RepositoryLock.acquire(
+            self._bank, self._key, exclusive=exclusive, now=now, task=task, wait=wait
+        )
+
+    def locks(self) -> list[LockInfo]:
+        """Every lock there is, stale ones too."""
+        return locks.all_locks(self._bank, self._key)
+
+    def remove_stale_locks(self, *, now: datetime) -> int:
+        """Remove the locks that nobody has refreshed for 30 minutes; how many there were."""
+        return locks.remove_stale(self._bank, self._key, now)
+
+    def check(
+        self,
+        *,
+        read_data: bool = False,
+        sample: tuple[int, int] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        note: Callable[[str], None] | None = None,
+    ) -> list[Fault]:
+        """What is damaged, down to the files it touches (see ``check.Check``).
+
+        ``read_data`` reads every pack, ``sample`` = (n, of) those of part n, so that ``of`` checks see each
+        pack once. ``progress`` gets (bytes, packs) read, ``note`` what is odd and harmless. Under a shared lock.
+        """
+        job = Check(self._bank, self._key, progress=progress, note=note)
+        return job.run(read_data=read_data, sample=sample)
 
     # --- reading ---------------------------------------------------------------------------------
 
