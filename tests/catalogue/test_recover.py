@@ -18,8 +18,9 @@ from seawall.core.records import Checkpoint, Plan
 from seawall.db import audit, checkpoints, plans, projects, repositories, scheduled_operations, triggers
 from seawall.db.migrations import upgrade
 from seawall.db.session import Database
-from seawall.protection import allowlist, manifest, providers, recovery_kit
+from seawall.protection import allowlist, flow_manifest, providers, recovery_kit
 from seawall.protection import repositories as keys
+from seawall.protection.movers.work import MANIFEST_FOLDER, MANIFEST_NAME
 from seawall.protection.policy import policy_of
 from seawall.protection.recover import Recovered, recover
 from seawall.repository import Repository
@@ -61,8 +62,8 @@ class Stored:
             lambda c: policy_of(c, plan, provider_name=ground.provider.name, repository=stored)
         )
         with self.repository.writer(_Lock()) as writer:
-            node = writer.save_bytes(manifest.NAME, manifest.encode(row, policy))
-            root = writer.save_nodes([writer.dir_node(manifest.FOLDER, writer.save_nodes([node]))])
+            node = writer.save_bytes(MANIFEST_NAME, flow_manifest.render(row, policy).encode())
+            root = writer.save_nodes([writer.dir_node(MANIFEST_FOLDER, writer.save_nodes([node]))])
             snapshot_id = writer.commit(
                 root, hostname="here", username="seawall", paths=["/"], tags=[], time=ground.clock.now()
             )

@@ -25,6 +25,7 @@ from seawall.runtime import json_schema, operator_files
 from seawall.runtime.folder import write_private
 from seawall.runtime.operator_files import FileFault, OperatorFile
 from seawall.sdk.beneath import Found, checked_path, find
+from seawall.sdk.failpoints import failpoint
 
 _SUFFIXES: Final = (".yaml", ".yml")
 _SCHEMA: Final[Mapping[str, Any]] = {
@@ -153,7 +154,9 @@ def ensure_default(folder: Path, project: str) -> None:
     comment = "# What a project may back up and restore to on this host. What no file allows is denied.\n"
     write_private(new / f"{project}.yaml", comment + text)
     # The folder comes with its file: a start that dies here leaves no empty folder that denies everything.
+    failpoint("allowlist.default.before_rename")
     new.rename(folder)
+    failpoint("allowlist.default.after_rename")
 
 
 def _parse(file: OperatorFile) -> _Entry:

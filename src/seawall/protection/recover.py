@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recovery: a bank and the recovery key become an installation again (I9).
 
-Every snapshot says of itself which checkpoint it is and which policy it was made under (``manifest``). All of
-it is read first; then the provider's file is written, and all rows in one transaction. If the process dies
-here, the database is still empty and the same command does it all again. The bank is only read.
+Every snapshot says of itself which checkpoint it is and which policy it was made under (``flow_manifest``).
+All of it is read first; then the provider's file is written, and all rows in one transaction. If the process
+dies here, the database is still empty and the same command does it all again. The bank is only read.
 
 The newest good checkpoint of each plan is pinned: schedules go on at once, on a machine whose data is not
 back yet, and what they make of it must never push out what is to be restored.
@@ -32,9 +32,10 @@ from seawall.core.records import Checkpoint, Json, Provider
 from seawall.core.states import RESTORABLE, CheckpointStatus
 from seawall.db import projects
 from seawall.db import repositories as repository_rows
-from seawall.protection import manifest, providers, recover_rows
-from seawall.protection.manifest import Manifest
-from seawall.protection.recover_rows import FoundRepository
+from seawall.protection import flow_manifest, providers, recover_rows
+from seawall.protection.movers.work import MANIFEST_FOLDER, MANIFEST_NAME
+from seawall.protection.policy import read_policy
+from seawall.protection.recover_rows import FoundCheckpoint, FoundRepository
 from seawall.protection.recovery_kit import KitKey, parse
 from seawall.repository import Repository
 from seawall.runtime import operator_files
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     from seawall.runtime.secrets import InstallKey
 
 _BANK: Final = "file"
+_MANIFEST: Final = f"{MANIFEST_FOLDER}/{MANIFEST_NAME}"
+# More than any manifest has; a longer one is not read.
+_MOST_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,29 +194,29 @@ def _read_repository(
     opened: Bank, repository_id: str, keys: Sequence[KitKey], database: Database, report: _Report
 ) -> FoundRepository:
     repository, key = _open(SubBank(opened, repository_id), keys, database.clock.now())
-    manifests: dict[str, Manifest] = {}
+    found: dict[str, FoundCheckpoint] = {}
     plain = 0
     for snapshot in _snapshots(repository, repository_id, report):
         try:
-            one = _read_manifest(repository, repository_id, snapshot)
+            one = _read_checkpoint(repository, repository_id, snapshot)
         except SeawallError as error:
             report.faults.append(f"repository {repository_id}, snapshot {snapshot.id[:8]}: {error}")
             continue
         if one is None:
             plain += 1
-        elif one.checkpoint.id in manifests:
+        elif one.row.id in found:
             report.notes.append(
                 f"repository {repository_id}, snapshot {snapshot.id[:8]}: a second one of checkpoint "
-                f"{one.checkpoint.id}; the first is used"
+                f"{one.row.id}; the first is used"
             )
         else:
-            manifests[one.checkpoint.id] = one
+            found[one.row.id] = one
     if plain:
         report.notes.append(
             f"repository {repository_id}: {plain} snapshots were not made by Seawall and are left alone; "
             "restic restores them"
         )
-    return FoundRepository(repository_id, repository.id, key, tuple(manifests.values()))
+    return FoundRepository(repository_id, repository.id, key, tuple(found.values()))
 
 
 def _snapshots(repository: Repository, repository_id: str, report: _Report) -> list[Snapshot]:
@@ -229,19 +233,28 @@ def _snapshots(repository: Repository, repository_id: str, report: _Report) -> l
     return sorted(found, key=lambda one: (one.time, one.id))
 
 
-def _read_manifest(repository: Repository, repository_id: str, snapshot: Snapshot) -> Manifest | None:
+def _read_checkpoint(
+    repository: Repository, repository_id: str, snapshot: Snapshot
+) -> FoundCheckpoint | None:
     """What a snapshot says of itself; None when it was not made by Seawall."""
     try:
-        node = repository.find(snapshot.tree, manifest.PATH)
+        node = repository.find(snapshot.tree, _MANIFEST)
     except NotFoundError:
         return None
     content = bytearray()
     for part in repository.read_file(node):
         content += part
-        if len(content) > manifest.MOST_BYTES:
-            raise DamagedError(f"{manifest.PATH} is longer than {manifest.MOST_BYTES} bytes")
-    found = manifest.decode(bytes(content))
-    return replace(found, checkpoint=_as_row(found.checkpoint, repository_id, snapshot))
+        if len(content) > _MOST_BYTES:
+            raise DamagedError(f"{_MANIFEST} is longer than {_MOST_BYTES} bytes")
+    try:
+        row, policy = flow_manifest.parse(content.decode(), snapshot_id=snapshot.id)
+        for text in (row.id, row.project_id, row.provider_id, row.plan_id):
+            UUID(text)
+        for text_or_none in (row.run_id, row.scheduled_operation_id):
+            UUID(text_or_none or row.id)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DamagedError(f"{_MANIFEST} does not describe a checkpoint: {error!r}") from error
+    return FoundCheckpoint(_as_row(row, repository_id, snapshot), read_policy(policy))
 
 
 def _as_row(one: Checkpoint, repository_id: str, snapshot: Snapshot) -> Checkpoint:
@@ -270,7 +283,7 @@ def _providers(found: Sequence[FoundRepository], bank: Path) -> list[Provider]:
     uses: dict[str, int] = {}
     names: dict[str, str] = {}
     for repository in found:
-        for one in repository.manifests:
+        for one in repository.checkpoints:
             uses[one.policy.provider_id] = uses.get(one.policy.provider_id, 0) + 1
             names[one.policy.provider_id] = one.policy.provider_name
     return [

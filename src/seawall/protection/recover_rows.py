@@ -14,12 +14,20 @@ from seawall.db import audit, checkpoints, plans, projects, scheduled_operations
 from seawall.db import repositories as repository_rows
 from seawall.db.scheduled_operations import NewOperation
 from seawall.protection import repositories
-from seawall.protection.manifest import Manifest
 from seawall.protection.policy import Policy
 
 if TYPE_CHECKING:
     from seawall.db.session import Tx
     from seawall.runtime.secrets import InstallKey
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCheckpoint:
+    """What a snapshot says of itself."""
+
+    row: Checkpoint
+    """As it is to be."""
+    policy: Policy
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -30,7 +38,7 @@ class FoundRepository:
     format_id: str
     key: str
     """The recovery key that opened it."""
-    manifests: tuple[Manifest, ...]
+    checkpoints: tuple[FoundCheckpoint, ...]
     """One for each checkpoint, the oldest first."""
 
 
@@ -61,8 +69,8 @@ def insert_all(
         _insert_repository(tx, install_key, repository, faults)
     pinned = _to_pin(found)
     for repository in found:
-        for one in repository.manifests:
-            row = replace(one.checkpoint, pinned=one.checkpoint.pinned or one.checkpoint.id in pinned)
+        for one in repository.checkpoints:
+            row = replace(one.row, pinned=one.row.id in pinned)
             if checkpoints.insert_recovered(tx, row):
                 counts.checkpoints += 1
             else:
@@ -93,11 +101,11 @@ def insert_all(
 
 def _newest_policies(found: Sequence[FoundRepository]) -> list[Policy]:
     """The policy of the newest checkpoint of each plan."""
-    newest: dict[str, Manifest] = {}
+    newest: dict[str, FoundCheckpoint] = {}
     for repository in found:
-        for one in repository.manifests:
+        for one in repository.checkpoints:
             known = newest.get(one.policy.plan.id)
-            if known is None or one.checkpoint.created_at >= known.checkpoint.created_at:
+            if known is None or one.row.created_at >= known.row.created_at:
                 newest[one.policy.plan.id] = one
     return [one.policy for one in sorted(newest.values(), key=lambda one: one.policy.plan.created_at)]
 
@@ -106,7 +114,7 @@ def _to_pin(found: Sequence[FoundRepository]) -> frozenset[str]:
     """The newest clean checkpoint of each plan; of a plan without one, the newest that can be restored."""
     best: dict[str, Checkpoint] = {}
     for repository in found:
-        for one in (each.checkpoint for each in repository.manifests):
+        for one in (each.row for each in repository.checkpoints):
             known = best.get(one.plan_id)
             if known is None or _rank(one) > _rank(known):
                 best[one.plan_id] = one
@@ -121,7 +129,7 @@ def _insert_projects(tx: Tx, found: Sequence[FoundRepository], counts: Counts) -
     """Each project under its id. Its name may be taken, when two installations shared the bank."""
     names: dict[str, str] = {}
     for repository in found:
-        for one in repository.manifests:
+        for one in repository.checkpoints:
             names[one.policy.project_id] = one.policy.project_name
     for project_id, name in names.items():
         try:
@@ -137,17 +145,17 @@ def _insert_projects(tx: Tx, found: Sequence[FoundRepository], counts: Counts) -
 def _insert_repository(tx: Tx, install_key: InstallKey, found: FoundRepository, faults: list[str]) -> None:
     """Its row. The recovery key is its password from now on: the former password was in the lost database
     alone, and the bank is not written."""
-    if not found.manifests:
+    if not found.checkpoints:
         faults.append(f"repository {found.id} holds no checkpoint of Seawall, so nobody's plan uses it")
         return
-    policy = found.manifests[-1].policy
+    policy = found.checkpoints[-1].policy
     wanted = Repository(
         id=found.id,
         provider_id=policy.provider_id,
         project_id=policy.project_id,
         group=policy.group,
         format_id=found.format_id,
-        created_at=found.manifests[0].checkpoint.created_at,
+        created_at=found.checkpoints[0].row.created_at,
         # The kit that was used just now is the copy that is kept elsewhere.
         kit_acknowledged_at=tx.now,
     )

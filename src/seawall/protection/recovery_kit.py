@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from seawall.db.session import Connection, Database, Tx
     from seawall.runtime.secrets import InstallKey
 
-_LINE: Final = re.compile(r"^\s*(repository|key)\s*:\s*(\S+)\s*$", re.MULTILINE)
+_LINE: Final = re.compile(r"^[ \t]*(repository|key)[ \t]*:[ \t]*(\S[^\r\n]*?)[ \t]*\r?$", re.MULTILINE)
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _BARE_KEY: Final = re.compile(r"\S{8,512}")
 _MOST_CHARACTERS: Final = 1 << 20
@@ -88,7 +88,7 @@ def parse(text: str) -> tuple[KitKey, ...]:
     repository_id: str | None = None
     for name, value in _LINE.findall(text):
         if name == "key":
-            found.append(KitKey(repository_id, value))
+            found.append(KitKey(repository_id, repositories.tidy_recovery_key(value)))
             repository_id = None
         elif _UUID.fullmatch(value.lower()):
             repository_id = value.lower()
@@ -96,8 +96,9 @@ def parse(text: str) -> tuple[KitKey, ...]:
             raise InvalidInputError.of("key", "(hidden)", "is damaged: after `repository:` must be a UUID")
     if found:
         return tuple(found)
-    if _BARE_KEY.fullmatch(text.strip()):
-        return (KitKey(None, text.strip()),)
+    alone = repositories.tidy_recovery_key(text.strip())
+    if _BARE_KEY.fullmatch(alone):
+        return (KitKey(None, alone),)
     raise InvalidInputError.of("key", "(hidden)", "is neither a recovery kit nor a key alone")
 
 

@@ -8,6 +8,7 @@ keys. The recovery key is a second password of the same repository, for people.
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
@@ -110,6 +111,17 @@ def new_recovery_key() -> str:
     """About 248 random bits, in groups that can be read aloud."""
     groups = ["".join(secrets.choice(_ALPHABET) for _ in range(_GROUP_LENGTH)) for _ in range(_GROUPS)]
     return "-".join(groups)
+
+
+def tidy_recovery_key(text: str) -> str:
+    """A recovery key as it was made, however it was typed: in small letters, with blanks or without dashes.
+
+    Text that is none of ours (a password that somebody chose with `restic`) stays as it is.
+    """
+    letters = re.sub(r"[\s-]", "", text).upper()
+    if len(letters) != _GROUPS * _GROUP_LENGTH or not set(letters) <= set(_ALPHABET):
+        return text
+    return "-".join(letters[at : at + _GROUP_LENGTH] for at in range(0, len(letters), _GROUP_LENGTH))
 
 
 def _purpose(what: str, repository_id: str) -> str:
