@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from seawall.core.errors import InvalidInputError, NotFoundError, StateError
+from seawall.core.errors import InUseError, InvalidInputError, NotFoundError, StateError
 from seawall.core.listing import ListQuery
 from seawall.core.records import Checkpoint, Json, Restore
 from seawall.db import audit, run_rows
@@ -55,6 +55,16 @@ def test_a_restore_comes_with_its_run(ground: Ground, good: Checkpoint) -> None:
     assert ground.catalogue.list_restores(ground.caller, ListQuery()).items == (made,)
     (entry,) = ground.database.read(lambda c: audit.newest(c, object_id=made.id))
     assert (entry.action, entry.details["checkpoint_id"]) == ("create", good.id)
+
+
+def test_what_is_to_be_restored_is_not_deleted_before(ground: Ground, good: Checkpoint) -> None:
+    made = restore(ground, good)
+    with pytest.raises(InUseError, match=str(made.run_id)):
+        ground.catalogue.delete_checkpoint(ground.caller, good.provider_id, good.id)
+    ground.clock.advance(3601)
+    ground.catalogue.delete_checkpoint(ground.caller, good.provider_id, good.id)
+    with pytest.raises(StateError, match="deleting"):
+        restore(ground, good)
 
 
 def test_a_restore_in_place_goes_where_its_plan_goes(ground: Ground, good: Checkpoint) -> None:

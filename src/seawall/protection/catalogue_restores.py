@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from seawall.core.caller import Caller
@@ -20,6 +21,10 @@ from seawall.sdk.beneath import checked_path
 if TYPE_CHECKING:
     from seawall.db.session import Tx
     from seawall.protection.allowlist import AllowList
+
+
+# How long a checkpoint waits for the run of its restore to start.
+_HELD_AHEAD: Final = timedelta(hours=1)
 
 
 def check_restorable(found: Checkpoint) -> None:
@@ -89,6 +94,9 @@ def create(
     found = checkpoints.get(tx.connection, checkpoint_id, project_id=caller.project_id)
     check_restorable(found)
     restore_id, run_id = str(uuid4()), str(uuid4())
+    # Held by its run from now on, so that no delete comes first; the run renews it and lets it go.
+    if not checkpoints.acquire_reader(tx, found.id, f"run:{run_id}", tx.now + _HELD_AHEAD):
+        raise StateError(f"checkpoint {found.id} cannot be restored: it is being deleted")
     made = restores.insert(
         tx,
         NewRestore(
