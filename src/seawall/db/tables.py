@@ -207,9 +207,9 @@ runs = sa.Table(
     sa.Column("operation_type", sa.Text, nullable=False),
     sa.Column("definition", Document, nullable=False),
     # No foreign keys: a run outlives the operation and the trigger that made it.
-    sa.Column("scheduled_operation_id", Uid, index=True),
+    sa.Column("scheduled_operation_id", Uid),
     sa.Column("trigger_id", Uid),
-    sa.Column("plan_id", Uid, index=True),
+    sa.Column("plan_id", Uid),
     sa.Column("host", sa.Text),
     # At most one run with the same lock key is in progress (one scope: protect against retention).
     sa.Column("lock_key", sa.Text),
@@ -254,6 +254,8 @@ runs = sa.Table(
     sa.Index(
         "ix_runs_live_operation",
         "scheduled_operation_id",
+        # Last, so that the few live runs of a plan are found without an index of their own.
+        "plan_id",
         sqlite_where=sa.text("state IN ('queued', 'in_progress', 'cancelling')"),
         postgresql_where=sa.text("state IN ('queued', 'in_progress', 'cancelling')"),
     ),
@@ -264,7 +266,14 @@ runs = sa.Table(
         sqlite_where=sa.text("state IN ('in_progress', 'cancelling')"),
         postgresql_where=sa.text("state IN ('in_progress', 'cancelling')"),
     ),
-    sa.Index("ix_runs_ended_at", "ended_at"),
+    # Paid for when a run ends, not when a burst is inserted. The history of an operation is found by the
+    # unique key above: it begins with its subject.
+    sa.Index(
+        "ix_runs_ended_at",
+        "ended_at",
+        sqlite_where=sa.text("ended_at IS NOT NULL"),
+        postgresql_where=sa.text("ended_at IS NOT NULL"),
+    ),
 )
 
 run_steps = sa.Table(
@@ -294,7 +303,7 @@ checkpoints = sa.Table(
     sa.Column("id", Uid, nullable=False, unique=True),
     sa.Column("project_id", Uid, nullable=False, index=True),
     sa.Column("provider_id", Uid, nullable=False),
-    sa.Column("plan_id", Uid, nullable=False, index=True),
+    sa.Column("plan_id", Uid, nullable=False),
     sa.Column("plan_name", sa.Text, nullable=False),
     sa.Column("scheduled_operation_id", Uid),
     sa.Column("run_id", Uid, unique=True),
@@ -313,6 +322,17 @@ checkpoints = sa.Table(
     sa.Column("verified_at", Instant),
     sa.Column("deleted_at", Instant),
     sa.Index("ix_checkpoints_scope", "plan_id", "scheduled_operation_id", "created_at"),
+    sa.Index("ix_checkpoints_repository_id", "repository_id", "deleted_at"),
+    # What the clean-up looks for: few rows, however many are available or deleted.
+    *(
+        sa.Index(
+            f"ix_checkpoints_{status}",
+            "created_at",
+            sqlite_where=sa.text(f"status = '{status}'"),
+            postgresql_where=sa.text(f"status = '{status}'"),
+        )
+        for status in ("protecting", "error", "deleting")
+    ),
 )
 
 restores = sa.Table(
@@ -333,6 +353,12 @@ restores = sa.Table(
     sa.Column("run_id", Uid),
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("updated_at", Instant, nullable=False),
+    sa.Index(
+        "ix_restores_in_progress",
+        "created_at",
+        sqlite_where=sa.text("status = 'in_progress'"),
+        postgresql_where=sa.text("status = 'in_progress'"),
+    ),
 )
 
 # What a reader (restore, verify) or a clean-up target holds: a name, until when, by whom.
@@ -349,7 +375,7 @@ audit = sa.Table(
     "audit",
     metadata,
     _key(),
-    sa.Column("at", Instant, nullable=False, index=True),
+    sa.Column("at", Instant, nullable=False),
     sa.Column("project_id", Uid),
     sa.Column("user_id", sa.Text, nullable=False),
     sa.Column("request_id", sa.Text, nullable=False),

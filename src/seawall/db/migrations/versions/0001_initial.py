@@ -47,7 +47,6 @@ def _audit() -> None:
         sa.Column("details", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("row", name=op.f("pk_audit")),
     )
-    op.create_index(op.f("ix_audit_at"), "audit", ["at"], unique=False)
 
 
 def _checkpoints() -> None:
@@ -79,8 +78,19 @@ def _checkpoints() -> None:
         sa.UniqueConstraint("id", name=op.f("uq_checkpoints_id")),
         sa.UniqueConstraint("run_id", name=op.f("uq_checkpoints_run_id")),
     )
-    op.create_index(op.f("ix_checkpoints_plan_id"), "checkpoints", ["plan_id"], unique=False)
     op.create_index(op.f("ix_checkpoints_project_id"), "checkpoints", ["project_id"], unique=False)
+    op.create_index(
+        "ix_checkpoints_repository_id", "checkpoints", ["repository_id", "deleted_at"], unique=False
+    )
+    for status in ("protecting", "error", "deleting"):
+        op.create_index(
+            f"ix_checkpoints_{status}",
+            "checkpoints",
+            ["created_at"],
+            unique=False,
+            sqlite_where=sa.text(f"status = '{status}'"),
+            postgresql_where=sa.text(f"status = '{status}'"),
+        )
     op.create_index(
         "ix_checkpoints_scope",
         "checkpoints",
@@ -204,6 +214,14 @@ def _restores() -> None:
         sa.PrimaryKeyConstraint("row", name=op.f("pk_restores")),
         sa.UniqueConstraint("id", name=op.f("uq_restores_id")),
     )
+    op.create_index(
+        "ix_restores_in_progress",
+        "restores",
+        ["created_at"],
+        unique=False,
+        sqlite_where=sa.text("status = 'in_progress'"),
+        postgresql_where=sa.text("status = 'in_progress'"),
+    )
     op.create_index(op.f("ix_restores_checkpoint_id"), "restores", ["checkpoint_id"], unique=False)
     op.create_index(op.f("ix_restores_project_id"), "restores", ["project_id"], unique=False)
 
@@ -256,7 +274,14 @@ def _runs() -> None:
             "subject_id", "kind", "occurrence", name=op.f("uq_runs_subject_id_kind_occurrence")
         ),
     )
-    op.create_index("ix_runs_ended_at", "runs", ["ended_at"], unique=False)
+    op.create_index(
+        "ix_runs_ended_at",
+        "runs",
+        ["ended_at"],
+        unique=False,
+        sqlite_where=sa.text("ended_at IS NOT NULL"),
+        postgresql_where=sa.text("ended_at IS NOT NULL"),
+    )
     op.create_index(
         "ix_runs_leased",
         "runs",
@@ -268,12 +293,11 @@ def _runs() -> None:
     op.create_index(
         "ix_runs_live_operation",
         "runs",
-        ["scheduled_operation_id"],
+        ["scheduled_operation_id", "plan_id"],
         unique=False,
         sqlite_where=sa.text("state IN ('queued', 'in_progress', 'cancelling')"),
         postgresql_where=sa.text("state IN ('queued', 'in_progress', 'cancelling')"),
     )
-    op.create_index(op.f("ix_runs_plan_id"), "runs", ["plan_id"], unique=False)
     op.create_index(
         "ix_runs_queued",
         "runs",
@@ -282,7 +306,6 @@ def _runs() -> None:
         sqlite_where=sa.text("state = 'queued'"),
         postgresql_where=sa.text("state = 'queued'"),
     )
-    op.create_index(op.f("ix_runs_scheduled_operation_id"), "runs", ["scheduled_operation_id"], unique=False)
     op.create_index(
         "uq_runs_lock_key",
         "runs",
