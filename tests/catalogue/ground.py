@@ -96,7 +96,8 @@ class Note:
 class Ground:
     """What the tests stand on."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: Database | None = None) -> None:
+        """``database`` is one with tables and nothing else in it; by default a file in the data folder."""
         self.folder = folder
         self.data = DataFolder(folder / "data")
         self.data.create()
@@ -104,8 +105,9 @@ class Ground:
         self.srv.mkdir()
         self.clock = FakeClock()
         self.install_key = InstallKey.load_or_create(self.data.install_key)
-        self.database = Database(self.data.database, self.clock)
-        upgrade(self.database)
+        self.database = database or Database(self.data.database, self.clock)
+        if database is None:
+            upgrade(self.database)
         self.project_id = self.database.write("test", lambda tx: projects.create(tx, "admin"))
         self.other_id = self.database.write("test", lambda tx: projects.create(tx, "other"))
         self.caller = Caller(self.project_id, "alice", is_admin=False, request_id="req-1")

@@ -136,7 +136,10 @@ def test_nothing_stays_open(root: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-NAMES = st.sampled_from(["a", "b", "c", "..", ".", "link0", "link1", "link2", ""])
+LONG = "n" * 255
+NAMES = st.sampled_from(
+    ["a", "b", "c", "..", ".", "link0", "link1", "link2", "", LONG, LONG + "n", "ü" * 127, "\n"]
+)
 TARGETS = st.tuples(st.sampled_from(["", "/", "{root}/", "{outside}/"]), st.lists(NAMES, max_size=5))
 
 

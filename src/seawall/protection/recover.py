@@ -107,7 +107,7 @@ def recover(
         _write_provider(folder, name, provider)
     counts = database.write(
         "recover.rows",
-        lambda tx: recover_rows.insert_all(tx, install_key, found, host=host, faults=report.faults),
+        lambda tx: recover_rows.insert_all(tx, install_key, found, host=host),
     )
     return Recovered(
         repositories=len(found),
@@ -115,7 +115,7 @@ def recover(
         plans=counts.plans,
         triggers=counts.triggers,
         operations=counts.operations,
-        faults=tuple(report.faults),
+        faults=(*report.faults, *counts.faults),
         notes=(*report.notes, *counts.notes),
     )
 

@@ -50,6 +50,7 @@ class Counts:
     plans: int = 0
     triggers: int = 0
     operations: int = 0
+    faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -59,10 +60,10 @@ def insert_all(
     found: Sequence[FoundRepository],
     *,
     host: str,
-    faults: list[str],
 ) -> Counts:
-    """Insert everything; what contradicts what is there already becomes a fault."""
+    """Insert everything; what contradicts what is there already becomes a fault. Changes nothing but rows."""
     counts = Counts()
+    faults = counts.faults
     policies = _newest_policies(found)
     _insert_projects(tx, found, counts)
     for repository in found:
