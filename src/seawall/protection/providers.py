@@ -70,6 +70,7 @@ class Providers:
         self._lock = threading.Lock()
         self._signature: operator_files.Signature | None = None
         self._found: dict[str, Provider] = {}
+        self._local: dict[Path, str] = {}
         self._faults: tuple[FileFault, ...] = ()
 
     @property
@@ -101,16 +102,9 @@ class Providers:
 
     def local_banks(self) -> dict[Path, str]:
         """The banks that are folders of this host, and whose: they are never backed up."""
-        folders: dict[Path, str] = {}
-        for provider in self.list():
-            bank = self.open_bank(provider)
-            try:
-                path = bank.features.local_path
-            finally:
-                bank.close()
-            if path is not None:
-                folders[Path(path)] = f"the bank of the provider {provider.name!r}"
-        return folders
+        with self._lock:
+            self._look()
+            return dict(self._local)
 
     def _look(self) -> None:
         """Read the folder again if something in it has changed. Under the lock."""
@@ -119,12 +113,13 @@ class Providers:
             return
         files, faults = operator_files.read(self._folder, _SUFFIXES)
         found: dict[str, Provider] = {}
+        local: dict[Path, str] = {}
         for file in files:
             try:
                 provider = parse(file)
                 if provider is None:
                     continue
-                check_bank(provider, self._banks)
+                path = check_bank(provider, self._banks)
                 if provider.id in found:
                     raise ConfigurationError.of(
                         "id", provider.id, f"is that of the provider {found[provider.id].name!r} too"
@@ -133,6 +128,9 @@ class Providers:
                 faults.append(FileFault(str(file.path), str(error)))
             else:
                 found[provider.id] = provider
+                if path is not None:
+                    local[path] = f"the bank of the provider {provider.name!r}"
+        self._local = local
         self._found, self._faults, self._signature = found, tuple(faults), now
 
 
@@ -160,8 +158,11 @@ def parse(file: OperatorFile) -> Provider | None:
     )
 
 
-def check_bank(provider: Provider, banks: Plugins[Bank]) -> None:
-    """``ConfigurationError`` when there is no such bank, or its options break its schema."""
+def check_bank(provider: Provider, banks: Plugins[Bank]) -> Path | None:
+    """The folder of this host that its bank is, if it is one.
+
+    ``ConfigurationError`` when there is no such bank, or its options break its schema.
+    """
     try:
         plugin = banks.get(provider.bank)
         wrong = json_schema.faults(plugin.options_schema, provider.bank_options, "bank")
@@ -171,11 +172,16 @@ def check_bank(provider: Provider, banks: Plugins[Bank]) -> None:
         raise ConfigurationError([_shown(one) for one in wrong])
     try:
         # A bank says in its constructor what a schema cannot; it touches no store there.
-        plugin(**provider.bank_options).close()
+        bank = plugin(**provider.bank_options)
     except InvalidInputError as error:
         raise ConfigurationError(
             [FieldFault(f"bank.{one.field}", one.value, one.rule) for one in error.fields]
         ) from error
+    try:
+        path = bank.features.local_path
+    finally:
+        bank.close()
+    return None if path is None else Path(path)
 
 
 def write(folder: Path, name: str, provider: Provider) -> Path:
@@ -202,7 +208,8 @@ def ensure_default(folder: DataFolder) -> Provider | None:
     says why. Its id is made once and stays in the file.
     """
     path = folder.providers / f"{DEFAULT_NAME}.yaml"
-    if not operator_files.signature(folder.providers, _SUFFIXES)[1:]:
+    files, faults = operator_files.read(folder.providers, _SUFFIXES)
+    if not files and not faults and not path.exists():
         made = Provider(
             id=str(uuid4()),
             name=DEFAULT_NAME,

@@ -49,14 +49,17 @@ def signature(folder: Path, suffixes: Collection[str]) -> Signature:
     """What ``read`` would find, without reading it."""
     try:
         names = _names(folder, suffixes)
-        states = [(name, (folder / name).lstat()) for name in names]
         own = folder.lstat()
     except OSError:
         return ()
-    return (
-        ("", own.st_mode, own.st_uid, 0, 0),
-        *((name, one.st_mtime_ns, one.st_size, one.st_ino, one.st_mode) for name, one in states),
-    )
+    found = [("", own.st_mode, own.st_uid, 0, 0)]
+    for name in names:
+        try:
+            one = (folder / name).lstat()
+        except OSError:
+            continue  # it goes at this very moment
+        found.append((name, one.st_mtime_ns, one.st_size, one.st_ino, one.st_mode))
+    return tuple(found)
 
 
 def read(folder: Path, suffixes: Collection[str]) -> tuple[list[OperatorFile], list[FileFault]]:
