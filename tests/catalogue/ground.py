@@ -139,6 +139,7 @@ class Ground:
             ),
             allowlist=self.allowlist,
             host="here",
+            hosts=lambda: ("there",),
         )
         self.wakeup = Wakeup()
         self.structure_faults: list[str] = []

@@ -96,6 +96,31 @@ def test_what_lives_on_no_host_binds_to_none(ground: Ground) -> None:
     assert create(ground, {"type": "note", "id": "n1", "name": "n"}, ground.directory()).host == "here"
 
 
+def test_what_lives_on_another_host_is_bound_to_it(ground: Ground) -> None:
+    there = {"extra_info": {"host": "there"}}
+    far = {"type": "directory", "id": "/only/there/", "name": "far", **there}
+    plan = create(ground, far, {"type": "sqlite", "id": "/far.db", "name": "d", **there})
+    assert (plan.host, plan.resources[0]["id"]) == ("there", "/only/there")
+    here = create(ground, {**ground.directory(), "extra_info": {"host": "here"}})
+    assert here.host == "here"
+    moved = ground.catalogue.update_plan(ground.caller, here.id, {"resources": [far]})
+    assert moved.host == "there"
+
+
+@pytest.mark.parametrize("host", ["nowhere", "", 5, None, ["there"]])
+def test_a_host_must_have_a_protection_service(ground: Ground, host: Any) -> None:
+    found = faults(ground, {**ground.directory(), "extra_info": {"host": host}})
+    value, rule = found["resources[0].extra_info.host"]
+    assert (value, "here, there" in rule) == (host, True)
+
+
+def test_resources_of_two_hosts_are_two_plans(ground: Ground) -> None:
+    far = {"type": "directory", "id": "/far", "name": "far", "extra_info": {"host": "there"}}
+    found = faults(ground, ground.directory(), far)
+    assert "here" in found["resources[1].extra_info.host"][1]
+    assert ".." in faults(ground, {**far, "id": "/a/../b"})["resources[0].id"][1]
+
+
 def test_a_resource_that_cannot_be_protected_is_refused(ground: Ground, tmp_path: Path) -> None:
     good = ground.directory()
     (ground.srv / "text").write_text("some text that is no database, however long it may be")

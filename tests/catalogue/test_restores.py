@@ -75,6 +75,17 @@ def test_a_restore_in_place_goes_where_its_plan_goes(ground: Ground, good: Check
     assert sorted(map(str, hosts.values())) == ["None", "here"]
 
 
+def test_a_restore_on_another_host_goes_there(ground: Ground) -> None:
+    far = {"type": "directory", "id": "/far", "name": "far", "extra_info": {"host": "there"}}
+    one = finish(ground, ask(ground, create_plan(ground, far)))
+    restore(ground, one)
+    assert restore(ground, one, "/not/here/").restore_target == "/not/here"
+    assert {run.host for run in runs(ground)} == {"there"}
+    with pytest.raises(InvalidInputError) as caught:
+        restore(ground, one, "not/absolute")
+    assert caught.value.fields[0].field == "restore_target"
+
+
 def test_a_target_that_may_not_be_written_is_refused(ground: Ground, good: Checkpoint) -> None:
     (ground.srv / "file").touch()
     (ground.srv / "out").symlink_to("/etc")

@@ -108,6 +108,7 @@ class Catalogue:
         return tuple(name for name in self._sources.protectables.names() if name in known)
 
     def protectable(self, type: str) -> ProtectableType:
+        """One type; ``InvalidInputError`` names those that there are."""
         plugin = self._plugin(type)
         return ProtectableType(
             name=type,
@@ -381,15 +382,18 @@ class Catalogue:
         checked = catalogue_plans.check_parameters(
             parameters or {}, found.resources, catalogue_plans.restore_schema(self._sources)
         )
+        host = self._host_of(found)
+        # What is to be written on another host is looked at there, by the run.
+        is_here = host in (None, self._sources.host)
+        target: str | None = None
         if restore_target is None:
-            catalogue_restores.check_origins(self._sources.allowlist, caller.project_id, found)
-            target, host = None, self._host_of(found)
+            if is_here:
+                catalogue_restores.check_origins(self._sources.allowlist, caller.project_id, found)
         else:
-            # The folder was looked at here, so it is written here.
             target = catalogue_restores.check_target(
-                self._sources.allowlist, caller.project_id, restore_target
+                self._sources.allowlist, caller.project_id, restore_target, is_here=is_here
             )
-            host = self._sources.host
+            host = host or self._sources.host
         return self._database.write(
             "catalogue.create_restore",
             self._waking(

@@ -7,7 +7,7 @@ one go, and names field, value and rule.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +27,8 @@ STATUSES: Final = ("suspended", "started")
 """Karbor's words; a new plan is suspended. Whether it runs is a matter of what is scheduled for it."""
 NOTICES: Final = "notices"
 """The key of ``extra_info`` under which a resource says what is left out of it."""
+HOST: Final = "host"
+"""The key of ``extra_info`` under which a resource names the host that it lives on; this one if absent."""
 _MAX_TEXT: Final = 255
 _KEYS: Final = ("id", "type", "name", "extra_info")
 
@@ -39,7 +41,9 @@ class PlanSources:
     protections: Plugins[ProtectionPlugin]
     allowlist: AllowList
     host: str
-    """This machine's name: resources that live on a host are looked for here."""
+    """This machine's name: resources that live on a host are looked for here, unless they name another."""
+    hosts: Callable[[], Collection[str]] = tuple
+    """The hosts that have a protection service now."""
 
     def types(self, provider: Provider) -> tuple[str, ...]:
         """The resource types that can be protected to a provider."""
@@ -85,7 +89,8 @@ def check_resources(
     """The resources with their ids written alike, each found on this host now.
 
     ``InvalidInputError`` names every one that is wrong, that is missing or unreadable, that the project may
-    not touch (I11), that is given twice, or that depends on itself in a circle.
+    not touch (I11), that is given twice, or that depends on itself in a circle. What lives on another host
+    is looked at there, by its runs, and that host's allow-list decides.
     """
     if not isinstance(given, Sequence) or isinstance(given, str) or not 1 <= len(given) <= MAX_RESOURCES:
         raise InvalidInputError.of("resources", given, f"must be a list of 1 to {MAX_RESOURCES} resources")
@@ -96,12 +101,14 @@ def check_resources(
         for number, one in enumerate(given)
         if one["type"] not in types
     )
+    host = _host(sources, given)
+    is_here = host in (None, sources.host)
     found: list[Json] = []
     faults: list[FieldFault] = []
     ids: dict[graph.Key, str] = {}
     for number, one in enumerate(given):
         try:
-            checked = _checked_resource(sources, project_id, one)
+            checked = _checked_resource(sources, project_id, one, is_here=is_here)
         except InvalidInputError as error:
             faults += [FieldFault(f"resources[{number}].id", one["id"], fault.rule) for fault in error.fields]
         except (ForbiddenError, NotFoundError) as error:
@@ -114,8 +121,7 @@ def check_resources(
     for one in found:
         _rename_needs(one, ids)
     graph.order(found)
-    on_host = any(sources.protectables.get(one["type"]).on_host for one in found)
-    return CheckedResources(tuple(found), sources.host if on_host else None)
+    return CheckedResources(tuple(found), host)
 
 
 def check_parameters(
@@ -172,8 +178,34 @@ def _type_rule(sources: PlanSources, provider: Provider, types: Sequence[str]) -
     return rule + (f"; not usable: {'; '.join(map(str, broken))}" if broken else "")
 
 
-def _checked_resource(sources: PlanSources, project_id: str, one: Mapping[str, Any]) -> Json:
+def _host(sources: PlanSources, given: Sequence[Mapping[str, Any]]) -> str | None:
+    """The one host that the resources live on; None when they live on none."""
+    host: str | None = None
+    faults: list[FieldFault] = []
+    for number, one in enumerate(given):
+        if not sources.protectables.get(one["type"]).on_host:
+            continue
+        field = f"resources[{number}].extra_info.{HOST}"
+        named = (one.get("extra_info") or {}).get(HOST, sources.host)
+        known = sorted({sources.host, *sources.hosts()})
+        if named not in known:
+            rule = f"is no host with a protection service; there are {', '.join(known)}"
+            faults.append(FieldFault(field, named, rule))
+        elif host not in (None, named):
+            rule = f"must be that of the other resources, {host}: a checkpoint is made on one host"
+            faults.append(FieldFault(field, named, rule))
+        else:
+            host = named
+    _refuse(faults)
+    return host
+
+
+def _checked_resource(
+    sources: PlanSources, project_id: str, one: Mapping[str, Any], *, is_here: bool
+) -> Json:
     protectable = sources.protectables.get(one["type"])()
+    if protectable.on_host and not is_here:
+        return {**one, "id": str(checked_path(one["id"])) if one["id"].startswith("/") else one["id"]}
     roots = sources.allowlist.roots(project_id)
     notices: tuple[str, ...] = ()
     is_path = protectable.on_host and one["id"].startswith("/")

@@ -37,13 +37,15 @@ def check_restorable(found: Checkpoint) -> None:
         )
 
 
-def check_target(allowlist: AllowList, project_id: str, target: str) -> str:
+def check_target(allowlist: AllowList, project_id: str, target: str, *, is_here: bool) -> str:
     """The folder to restore into; it is made when it is missing.
 
     ``InvalidInputError`` of ``restore_target`` when the project may not touch it (I11), it is no folder, or
-    this service cannot write there.
+    this service cannot write there. On another host only its run can tell.
     """
     try:
+        if not is_here:
+            return str(checked_path(target))
         found = allowlist.check(project_id, target, must_exist=False)
     except (ForbiddenError, NotFoundError) as error:
         raise InvalidInputError.of("restore_target", target, f"cannot be used: {error}") from error

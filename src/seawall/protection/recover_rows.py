@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from seawall.core.errors import ConflictError, NotFoundError
-from seawall.core.records import Checkpoint, Repository, ScheduledOperation, Trigger
+from seawall.core.records import Checkpoint, Plan, Repository, ScheduledOperation, Trigger
 from seawall.core.states import CheckpointStatus
 from seawall.db import audit, checkpoints, plans, projects, scheduled_operations, triggers
 from seawall.db import repositories as repository_rows
@@ -77,13 +77,13 @@ def insert_all(
             else:
                 faults.append(f"checkpoint {row.id} in repository {repository.id} is there twice")
     for policy in policies:
-        plan = policy.plan
-        plans.insert(tx, replace(plan, host=None if plan.host is None else host))
+        bound = _host_of(policy.plan, host)
+        plans.insert(tx, replace(policy.plan, host=bound))
         counts.plans += 1
         for trigger in policy.triggers:
             counts.triggers += _insert_trigger(tx, trigger)
         for operation in policy.operations:
-            counts.operations += _insert_operation(tx, operation, policy, host, faults)
+            counts.operations += _insert_operation(tx, operation, policy, bound, faults)
     audit.record(
         tx,
         None,
@@ -124,6 +124,12 @@ def _to_pin(found: Sequence[FoundRepository]) -> frozenset[str]:
 
 def _rank(one: Checkpoint) -> tuple[bool, float]:
     return one.status == CheckpointStatus.AVAILABLE, one.created_at.timestamp()
+
+
+def _host_of(plan: Plan, host: str) -> str | None:
+    """This host, unless the plan is bound to none, or its resources name theirs: that may still be there."""
+    is_named = any("host" in (one.get("extra_info") or {}) for one in plan.resources)
+    return plan.host if plan.host is None or is_named else host
 
 
 def _insert_projects(tx: Tx, found: Sequence[FoundRepository], counts: Counts) -> None:
@@ -197,7 +203,7 @@ def _insert_trigger(tx: Tx, trigger: Trigger) -> int:
 
 
 def _insert_operation(
-    tx: Tx, operation: ScheduledOperation, policy: Policy, host: str, faults: list[str]
+    tx: Tx, operation: ScheduledOperation, policy: Policy, host: str | None, faults: list[str]
 ) -> int:
     try:
         scheduled_operations.insert(
@@ -212,7 +218,7 @@ def _insert_operation(
                 trigger_id=operation.trigger_id,
                 definition=operation.operation_definition,
                 plan_id=policy.plan.id,
-                host=None if policy.plan.host is None else host,
+                host=host,
                 enabled=operation.enabled,
                 overlap=operation.overlap,
                 timeout_s=operation.timeout_s,
