@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from seawall.core.records import Checkpoint, Json
 from seawall.core.states import LIVE_RUN_STATES, CheckpointStatus, RunKind
 from seawall.db import checkpoints as checkpoint_rows
+from seawall.db.dialect import among
 from seawall.db.session import Tx
 from seawall.db.tables import (
     checkpoints,
@@ -89,7 +90,7 @@ def has_live_run(connection: sa.Connection, *, subject_id: str, operation_type: 
     query = sa.select(runs.c.row).where(
         runs.c.subject_id == subject_id,
         runs.c.operation_type == operation_type,
-        runs.c.state.in_(LIVE_RUN_STATES),
+        among(runs.c.state, LIVE_RUN_STATES),
     )
     return connection.execute(query.limit(1)).first() is not None
 
@@ -104,7 +105,7 @@ def abandoned_deletes(connection: sa.Connection) -> list[FailedCheckpoint]:
     live = runs.alias("live")
     busy = set(
         connection.execute(
-            sa.select(live.c.plan_id).where(live.c.plan_id.is_not(None), live.c.state.in_(LIVE_RUN_STATES))
+            sa.select(live.c.plan_id).where(live.c.plan_id.is_not(None), among(live.c.state, LIVE_RUN_STATES))
         ).scalars()
     )
     found = [one for one in checkpoint_rows.being_deleted(connection) if one.plan_id not in busy]
@@ -171,7 +172,7 @@ def delete_old_runs(tx: Tx, *, before: datetime, limit: int) -> int:
 
 def delete_dead_services(tx: Tx, *, before: datetime) -> int:
     """Delete rows of services that have given no sign since then and hold no run; how many."""
-    holds = sa.exists().where(runs.c.service_row == services.c.row, runs.c.state.in_(LIVE_RUN_STATES))
+    holds = sa.exists().where(runs.c.service_row == services.c.row, among(runs.c.state, LIVE_RUN_STATES))
     return tx.connection.execute(
         services.delete().where(services.c.heartbeat_at < before, sa.not_(holds))
     ).rowcount

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -23,3 +25,15 @@ def insert(connection: sa.Connection, table: sa.Table) -> Insert:
     ``rowcount`` of such a statement is not the same on both: count with ``returning``.
     """
     return postgresql.insert(table) if is_postgresql(connection) else sqlite.insert(table)
+
+
+def among(column: sa.ColumnElement[str], words: Iterable[str]) -> sa.ColumnElement[bool]:
+    """``column IN (...)`` with the words in the statement, as they stand in the condition of a partial index.
+
+    SQLite uses such an index only when it sees the words; as parameters it would look at every row. The words
+    are ours (states), never somebody's input.
+    """
+    known = [str(word) for word in words]
+    if not all(word.isidentifier() for word in known):
+        raise ValueError(f"these are no words of ours: {known}")
+    return column.in_([sa.literal_column(f"'{word}'", sa.Text) for word in known])

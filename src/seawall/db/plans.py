@@ -16,6 +16,7 @@ from seawall.core.listing import ListQuery
 from seawall.core.records import Page, Plan
 from seawall.core.states import LIVE_RUN_STATES
 from seawall.db import keyset
+from seawall.db.dialect import among
 from seawall.db.session import Tx
 from seawall.db.tables import plans, runs, scheduled_operations
 
@@ -93,7 +94,7 @@ def operations_of(connection: sa.Connection, plan_id: str) -> list[str]:
 
 def live_runs_of(connection: sa.Connection, plan_id: str) -> list[str]:
     """The ids of the runs that work on it, or wait to."""
-    query = sa.select(runs.c.id).where(runs.c.plan_id == plan_id, runs.c.state.in_(LIVE_RUN_STATES))
+    query = sa.select(runs.c.id).where(runs.c.plan_id == plan_id, among(runs.c.state, LIVE_RUN_STATES))
     return list(connection.execute(query.order_by(runs.c.row)).scalars())
 
 

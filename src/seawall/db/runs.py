@@ -22,6 +22,7 @@ import sqlalchemy as sa
 
 from seawall.core.records import Json
 from seawall.core.states import RUNNING_STATES, RunState
+from seawall.db.dialect import among
 from seawall.db.dialect import insert as dialect_insert
 from seawall.db.session import Tx
 from seawall.db.tables import run_logs, run_steps, runs
@@ -192,7 +193,9 @@ def claim(tx: Tx, *, service_row: int, host: str, limit: int, lease_until: datet
     if limit <= 0:
         return []
     running = runs.alias("running")
-    is_locked = sa.exists().where(running.c.lock_key == runs.c.lock_key, running.c.state.in_(RUNNING_STATES))
+    is_locked = sa.exists().where(
+        running.c.lock_key == runs.c.lock_key, among(running.c.state, RUNNING_STATES)
+    )
     query = (
         sa.select(runs.c.row, runs.c.lock_key)
         .where(
@@ -262,7 +265,7 @@ def has_lease(connection: sa.Connection, *, row: int, fence: int, now: datetime)
     query = sa.select(runs.c.row).where(
         runs.c.row == row,
         runs.c.fence == fence,
-        runs.c.state.in_(RUNNING_STATES),
+        among(runs.c.state, RUNNING_STATES),
         runs.c.lease_until_at > now,
     )
     return connection.execute(query).first() is not None
@@ -277,7 +280,7 @@ def set_progress(tx: Tx, progress: Mapping[int, tuple[int, Json]]) -> None:
             .where(
                 runs.c.row == sa.bindparam("b_row"),
                 runs.c.fence == sa.bindparam("b_fence"),
-                runs.c.state.in_(RUNNING_STATES),
+                among(runs.c.state, RUNNING_STATES),
             )
             .values(progress=sa.bindparam("b_doc", type_=runs.c.progress.type)),
             rows,
@@ -374,7 +377,7 @@ def reap(tx: Tx, *, host: str) -> int:
 def _take_over(tx: Tx, condition: sa.ColumnElement[bool]) -> int:
     orphans = tx.connection.execute(
         sa.select(runs.c.row, runs.c.state, runs.c.take_overs).where(
-            condition, runs.c.state.in_(RUNNING_STATES)
+            condition, among(runs.c.state, RUNNING_STATES)
         )
     ).all()
     for row, state, take_overs in orphans:
@@ -395,7 +398,7 @@ def _fail_absent(tx: Tx, host: str) -> int:
     now_value = sa.type_coerce(sa.bindparam("b_now", tx.now, type_=runs.c.expected_at.type), sa.BigInteger)
     is_idle = sa.or_(
         runs.c.state == RunState.QUEUED,
-        sa.and_(runs.c.state.in_(RUNNING_STATES), runs.c.lease_until_at < tx.now),
+        sa.and_(among(runs.c.state, RUNNING_STATES), runs.c.lease_until_at < tx.now),
     )
     rows = (
         tx.connection.execute(sa.select(runs.c.row).where(is_idle, runs.c.host != host, until < now_value))

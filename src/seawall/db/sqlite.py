@@ -83,6 +83,23 @@ def _code(error: BaseException) -> int | None:
     return None if code is None else code & 0xFF
 
 
+def _use_wal(cursor: sqlite3.Cursor, busy_timeout_ms: int) -> None:
+    """Switch the file to WAL. It is kept in the file: only the first connection ever has to.
+
+    SQLite does not wait when several switch at the same time, so this does.
+    """
+    pause_ms = 10
+    for is_last in [*[False] * (busy_timeout_ms // pause_ms), True]:
+        try:
+            if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if is_last or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+        threading.Event().wait(pause_ms / 1000)
+
+
 def _engine(url: sa.URL, busy_timeout_ms: int, *, in_memory: bool) -> sa.Engine:
     engine = sa.create_engine(
         url,
@@ -98,7 +115,7 @@ def _engine(url: sa.URL, busy_timeout_ms: int, *, in_memory: bool) -> sa.Engine:
     def _set_up(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
-        cursor.execute("PRAGMA journal_mode = WAL")
+        _use_wal(cursor, busy_timeout_ms)
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
         # A burst of runs touches index pages all over: pages kept, and moved from the log into the file more
