@@ -13,6 +13,7 @@ carries ``fields``: one ``FieldFault`` for each thing wrong, so that API, CLI an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -27,10 +28,19 @@ class FieldFault:
     rule: str
 
     def __str__(self) -> str:
-        shown = repr(self.value)
+        shown = "(hidden)" if _is_secret(self.field, self.value) else repr(self.value)
         if len(shown) > 120:
             shown = shown[:117] + "..."
         return f"{self.field}: {shown} {self.rule}"
+
+
+_SECRET_NAME = re.compile(r"auth|passw|secret|token|credential|private_key|recovery_key", re.IGNORECASE)
+_SECRET_PAIR = re.compile(rf"({_SECRET_NAME.pattern})\w*['\"]?\s*[=:]", re.IGNORECASE)
+
+
+def _is_secret(field: str, value: object) -> bool:
+    """Whether a field, or something in its value, is called like a secret (I10)."""
+    return bool(_SECRET_NAME.search(field)) or bool(_SECRET_PAIR.search(str(value)))
 
 
 class SeawallError(Exception):

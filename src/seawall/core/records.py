@@ -13,14 +13,14 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 Json = dict[str, Any]
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
+class Page(Generic[T_co]):
     """A page of a list; ``next_marker`` is the id to ask on from, None at the end."""
 
-    items: tuple[T, ...]
+    items: tuple[T_co, ...]
     next_marker: str | None
 
 

@@ -40,6 +40,28 @@ _FILTERS: dict[str, keyset.Filter] = {
     "state": keyset.equals(runs.c.state),
     "operation_type": keyset.equals(runs.c.operation_type),
 }
+
+
+def _one_of(column: sa.Column[Any]) -> keyset.Filter:
+    return lambda values: column.in_(tuple(values))
+
+
+def _names(key: str) -> keyset.Filter:
+    """Runs whose definition or result says this id: their subject is something else."""
+
+    def condition(value: Any) -> sa.ColumnElement[bool]:
+        documents = (runs.c.definition, runs.c.result)
+        return sa.or_(*(document[key].as_string() == str(value).lower() for document in documents))
+
+    return condition
+
+
+_FILTERS |= {
+    "operation_types": _one_of(runs.c.operation_type),
+    "states": _one_of(runs.c.state),
+    "checkpoint_id": _names("checkpoint_id"),
+    "restore_id": _names("restore_id"),
+}
 _FIELDS = tuple(name for name in Run.__slots__ if name in runs.c)
 
 

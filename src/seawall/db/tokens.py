@@ -13,14 +13,14 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from seawall.core.caller import Caller
+from seawall.core.caller import Caller, Role
 from seawall.core.errors import InvalidInputError
 from seawall.db.session import Database, Tx
 from seawall.db.tables import tokens
 
 PREFIX = "swl_"
-ROLES = ("admin", "operator")
-"""admin: every project may be listed, services may be switched; operator: everything in its own project."""
+ROLES = tuple(Role)
+"""What each may do stands in ``api.policy``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,12 @@ class Tokens:
         found = self._database.read(lambda connection: find(connection, token, now))
         if found is None:
             return None
-        return Caller(project_id=found.project_id, user_id=found.user_id, is_admin=found.role == "admin")
+        return Caller(
+            project_id=found.project_id,
+            user_id=found.user_id,
+            is_admin=found.role == Role.ADMIN,
+            role=Role(found.role),
+        )
 
 
 def _stored(row: sa.Row[tuple[object, ...]]) -> StoredToken:

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Service ``api``: the REST API over HTTP (M1).
+
+``init_host`` binds the port first, so that a taken one ends the start with a clear word, then serves in one
+thread. ``cleanup_host`` stops accepting, lets open requests end and closes the port.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+from collections.abc import Callable
+from typing import ClassVar
+
+import uvicorn
+from fastapi import FastAPI
+
+from seawall.core.errors import AddressInUseError, ConfigurationError, UnavailableError
+
+# Open requests that outlast this are cut off at stop; long work never runs inside a request.
+_DRAIN_S = 3
+
+
+class ApiService:
+    """Serves the application on one address."""
+
+    binary: ClassVar[str] = "seawall-api"
+
+    def __init__(
+        self, app: Callable[[], FastAPI], *, listen: str, port: int, on_listening: Callable[[str], None]
+    ) -> None:
+        """``app`` is made at start; ``on_listening`` gets ``http://host:port`` once it answers."""
+        self._app = app
+        self._listen = listen
+        self._port = port
+        self._on_listening = on_listening
+        self._socket: socket.socket | None = None
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+
+    def init_host(self, *, service_id: int) -> None:
+        """Bind, start the server thread, return when it answers."""
+        self._socket = _bind(self._listen, self._port)
+        config = uvicorn.Config(
+            self._app(),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=_DRAIN_S,
+        )
+        self._server = _Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, args=([self._socket],), name="api", daemon=True
+        )
+        self._thread.start()
+        self._server.wait_started(self._thread)
+        self._on_listening(self.url)
+
+    def cleanup_host(self) -> None:
+        """Let open requests end, then close the port. May be called when ``init_host`` failed half way."""
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join()
+        if self._socket is not None:
+            self._socket.close()
+
+    @property
+    def url(self) -> str:
+        """Where it answers; with port 0 the one that was free."""
+        if self._socket is None:
+            raise UnavailableError("the API is not listening")
+        host, port = self._socket.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        return f"http://{shown}:{port}"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn in a thread: signals are the process's own business."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._is_started = threading.Event()
+
+    def install_signal_handlers(self) -> None:
+        """The service host has installed its own."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._is_started.set()
+
+    def wait_started(self, thread: threading.Thread) -> None:
+        """Return once it accepts; ``UnavailableError`` when its thread ended instead."""
+        while not self._is_started.wait(0.05):
+            if not thread.is_alive():
+                raise UnavailableError("the API server ended while it started; the log says why")
+
+
+def _bind(listen: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            listen, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise ConfigurationError.of(
+            "listen", listen, f"must be an address of this host: {error.strerror}"
+        ) from error
+    found = socket.socket(family, kind, protocol)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+        found.listen(128)
+    except OSError as error:
+        found.close()
+        if error.errno == errno.EADDRINUSE:
+            raise AddressInUseError(f"port {port} on {listen} is taken by another program") from error
+        field, value = ("port", port) if error.errno == errno.EACCES else ("listen", listen)
+        raise ConfigurationError.of(field, value, f"cannot be used: {error.strerror}") from error
+    return found
