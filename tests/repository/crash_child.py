@@ -4,20 +4,27 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from pathlib import Path
 
-from seawall.repository import Repository
+from seawall.repository import Repository, locks
 from tests.repository.banks import FolderBank
 from tests.repository.conftest import NOW, PASSWORD, commit
 
 
 def main(act: str, repository: Path, path: Path) -> None:
-    """``init``, ``save``, ``restore``, ``forget`` or ``keys``."""
+    """``init``, ``save``, ``restore``, ``forget``, ``keys``; ``prune...`` (the path is then a time)."""
     bank = FolderBank(repository)
     if act == "init":
         Repository.init(bank, passwords=[PASSWORD], now=NOW)
         return
     opened = Repository.open(bank, password=PASSWORD, now=NOW)
+    if act.startswith("prune"):
+        now = datetime.fromisoformat(str(path))
+        lock = opened.lock(now=now, exclusive=act == "prune-exclusive", task=locks.PRUNE)
+        opened.prune(lock, clock=lambda: now, max_unused=0.0)
+        lock.release()
+        return
     if act == "save":
         commit(opened, path)
     elif act == "restore":

@@ -279,8 +279,8 @@ class Index:
     def republish(self, bank: Bank, key: Key, pack_ids: Iterable[bytes]) -> None:
         """Name packs again that are on the bank and in no index file (a prune took them out).
 
-        Durable on return. Their headers say what they hold; ``BankObjectMissingError`` or ``DamagedError`` when
-        one is not whole.
+        Durable on return. Their headers say what they hold; ``BankObjectMissingError`` or ``DamagedError``
+        when one is not whole.
         """
         packs: list[tuple[bytes, Sequence[PackedBlob]]] = [
             (pack_id, read_header(bank, key, pack_id, bank.size(pack_key(pack_id)))) for pack_id in pack_ids
@@ -314,14 +314,16 @@ class Marks:
                 position += _RECORD_BYTES
         raise KeyError(blob_id)
 
-    def has(self, blob_id: bytes, blob_type: BlobType) -> bool:
-        """Whether any entry of the blob is marked."""
+    def has(self, blob_id: bytes, blob_type: BlobType, pack_id: bytes | None = None) -> bool:
+        """Whether any entry of the blob is marked, or one in ``pack_id``."""
         prefix = blob_id + (b"\x01" if blob_type else b"\x00")
         for segment, bits in zip(self._segments, self._bits, strict=True):
             position = segment.find(prefix)
             while position >= 0 and segment.records.startswith(prefix, position):
                 place, bit = divmod(position // _RECORD_BYTES, 8)
-                if bits[place] >> bit & 1:
+                if bits[place] >> bit & 1 and (
+                    pack_id is None or pack_id == self._index._packs[_number_at(segment.records, position)]
+                ):
                     return True
                 position += _RECORD_BYTES
         return False

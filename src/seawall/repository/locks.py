@@ -158,7 +158,7 @@ class RepositoryLock:
     def __init__(self, bank: Bank, key: Key, *, exclusive: bool, task: str = "") -> None:
         self._bank = bank
         self._key = key
-        self._task = task
+        self.task = task
         self._guard = threading.Lock()
         self._id = ""
         self._time = datetime.min.replace(tzinfo=UTC)
@@ -206,7 +206,7 @@ class RepositoryLock:
         for other in live_locks(self._bank, self._key, now):
             if other.session == self.session:
                 continue
-            if self.exclusive or other.exclusive or (self._task and self._task == other.task):
+            if self.exclusive or other.exclusive or (self.task and self.task == other.task):
                 return other
         return None
 
@@ -221,7 +221,7 @@ class RepositoryLock:
             "uid": os.getuid(),
             "gid": os.getgid(),
             "seawall_session": self.session,
-            "seawall_task": self._task,
+            "seawall_task": self.task,
         }
         sealed = self._key.seal(codec.pack_object(value))
         made = codec.content_id(sealed).hex()

@@ -50,6 +50,8 @@ class Packer:
         self._durable: list[tuple[bytes, Sequence[PackedBlob]]] = []
         self._durable_blobs = 0
         self._stored_bytes = 0
+        self.stored_packs: set[int] = set()
+        """Index numbers of the packs that this packer has put into the index."""
         self._failed = False
 
     @property
@@ -134,6 +136,7 @@ class Packer:
             self._failed = True
             raise
         self._index.add_file(file_id, packs)
+        self.stored_packs.update(self._index.number_of(pack_id) for pack_id, _ in packs)
         for _, blobs in packs:
             self._pending.difference_update(blob.id + blob.type.word.encode() for blob in blobs)
 

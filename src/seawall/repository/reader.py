@@ -70,6 +70,14 @@ class Reader:
             raise damage
         raise DamagedError(f"{blob_type.word} blob {blob_id.hex()[:16]} is in no index")
 
+    def is_whole(self, location: Location) -> bool:
+        """Whether this very copy of a blob can be read."""
+        try:
+            open_blob(self._key, self._sealed(location), location.blob)
+        except (BankObjectMissingError, DamagedError):
+            return False
+        return True
+
     def size(self, blob_id: bytes) -> int | None:
         """The length of a data blob, without reading it; None when it is in no index."""
         location = self._index.find(blob_id, BlobType.DATA)

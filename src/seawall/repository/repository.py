@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +23,7 @@ from seawall.repository.keys import KeyInfo
 from seawall.repository.locks import LockInfo, RepositoryLock, Wait
 from seawall.repository.nodes import Node
 from seawall.repository.pack import BlobType
+from seawall.repository.prune import GRACE, MAX_UNUSED, Prune, PruneResult
 from seawall.repository.reader import Reader
 from seawall.repository.restore import Restore, RestoreResult
 from seawall.repository.snapshot import Snapshot
@@ -189,10 +190,31 @@ class Repository:
         """What is damaged, down to the files it touches (see ``check.Check``).
 
         ``read_data`` reads every pack, ``sample`` = (n, of) those of part n, so that ``of`` checks see each
-        pack once. ``progress`` gets (bytes, packs) read, ``note`` what is odd and harmless. Under a shared lock.
+        pack once. ``progress`` gets (bytes, packs) read, ``note`` what is odd and harmless. The caller holds
+        a shared lock.
         """
         job = Check(self._bank, self._key, progress=progress, note=note)
         return job.run(read_data=read_data, sample=sample)
+
+    def prune(
+        self,
+        lock: RepositoryLock,
+        *,
+        clock: Callable[[], datetime],
+        grace: timedelta = GRACE,
+        max_unused: float = MAX_UNUSED,
+        check: Callable[[], None] = lambda: None,
+    ) -> PruneResult:
+        """Give back what no snapshot needs, in two phases (I12; see ``prune.Prune``).
+
+        ``lock`` is one with the task ``locks.PRUNE``, or an exclusive one: then packs are deleted at once.
+        ``max_unused`` is the part of what is in use that may stay as unused space; ``check`` is called often
+        and raises to stop.
+        """
+        job = Prune(self._bank, self._key, lock, clock=clock, grace=grace, max_unused=max_unused, check=check)
+        result = job.run()
+        self.refresh()
+        return result
 
     # --- reading ---------------------------------------------------------------------------------
 

@@ -16,7 +16,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from seawall.core.errors import ConflictError, DamagedError, InvalidInputError, LeaseLostError
+from seawall.core.errors import (
+    BankObjectMissingError,
+    ConflictError,
+    DamagedError,
+    InvalidInputError,
+    LeaseLostError,
+)
 from seawall.repository import codec, nodes, snapshot
 from seawall.repository.chunker import (
     FILE_AVERAGE_BYTES,
@@ -112,6 +118,39 @@ class Writer:
                 return False
         self._reused.update(numbers)
         return True
+
+    def adopt(self, tree_id: str) -> str | None:
+        """Rely on a tree that an earlier writer stored; what of it is missing, None when it is whole.
+
+        From then on its packs are kept for this writer's snapshot as if it had reused them (I12). Reads its
+        folders, not its files.
+        """
+        numbers: set[int] = set()
+        seen: set[bytes] = set()
+        todo = [bytes.fromhex(tree_id)]
+        while todo:
+            tree = todo.pop()
+            if tree in seen:
+                continue
+            seen.add(tree)
+            numbers.add(self._index.pack_number(tree, BlobType.TREE))
+            try:
+                entries = self.load_entries(tree.hex())
+                content = [bytes.fromhex(one) for entry in entries for one in entry.get("content") or ()]
+                todo += [bytes.fromhex(entry["subtree"]) for entry in entries if entry.get("subtree")]
+            except (DamagedError, AttributeError, TypeError, ValueError) as error:
+                return f"tree {tree_id[:16]}: {error}"
+            for blob_id in content:
+                number = self._index.pack_number(blob_id, BlobType.DATA)
+                if number < 0:
+                    return f"data blob {blob_id.hex()[:16]} is in no index"
+                numbers.add(number)
+        there = {item.key for item in self._bank.list("data/")}
+        for number in numbers - {-1}:  # -1: indexed while it was read
+            if pack_key(self._index.packs[number]) not in there:
+                return f"pack {self._index.packs[number].hex()[:16]} is missing"
+        self._reused |= numbers - {-1}
+        return None
 
     def load_entries(self, tree_id: str) -> list[dict[str, Any]]:
         """The JSON nodes of a stored tree; ``DamagedError`` if it cannot be read."""
@@ -245,24 +284,39 @@ class Writer:
         check()
         if self._lock.is_expired(now or time):
             raise LeaseLostError("the lock on the repository has expired; the snapshot is not written")
+        self._keep_reused()
         self._confirm_packs()
         made = snapshot.Snapshot(
             "", time, tree_id, tuple(paths), hostname, username, tuple(tags), parent, summary or {}
         )
-        return snapshot.save(self._bank, self._key, made, uid=os.getuid(), gid=os.getgid())
+        snapshot_id = snapshot.save(self._bank, self._key, made, uid=os.getuid(), gid=os.getgid())
+        self._keep_reused()
+        return snapshot_id
+
+    def _keep_reused(self) -> None:
+        """Name again what a prune has taken out of the index since this writer looked (I12).
+
+        Before the snapshot, and once more after it: a prune looks for new snapshots after it has published
+        its index, so whichever of the two is later sees the other. If the process dies between, the next
+        prune finds what the snapshot lacks among the packs that it has not deleted yet.
+        """
+        self._index.refresh(self._bank, self._key)
+        relied = self._reused | self._packer.stored_packs
+        gone = [self._index.packs[number] for number in relied if not self._index.is_named(number)]
+        try:
+            self._index.republish(self._bank, self._key, gone)
+        except BankObjectMissingError as error:
+            raise _gone(str(error)) from None
 
     def _confirm_packs(self) -> None:
-        wanted = {pack_key(self._index.packs[number]) for number in self._reused}
+        relied = self._reused | self._packer.stored_packs
+        wanted = {pack_key(self._index.packs[number]) for number in relied}
         if len(wanted) < _LIST_FROM:
             missing = {key for key in wanted if not self._bank.exists(key)}
         else:
             missing = wanted.difference(item.key for item in self._bank.list("data/"))
         if missing:
-            raise ConflictError(
-                f"{len(missing)} packs that this backup relies on are gone, first {min(missing)}; "
-                "the snapshot is not written",
-                hint="run it again: it then reads the files anew; check the repository if it happens twice",
-            )
+            raise _gone(f"{len(missing)} packs that this backup relies on are gone, first {min(missing)}")
 
     def close(self) -> None:
         """Give up what is not flushed and end the worker threads. May be called twice."""
@@ -273,6 +327,13 @@ class Writer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _gone(what: str) -> ConflictError:
+    return ConflictError(
+        f"{what}; the snapshot is not written",
+        hint="run it again: it then reads the files anew; check the repository if it happens twice",
+    )
 
 
 def _checked_name(name: str) -> bytes:
