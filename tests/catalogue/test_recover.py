@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +34,10 @@ from seawall.sdk.failpoints import FailpointError, arm
 from seawall.sdk.testing.clock import FakeClock
 from tests.catalogue.ground import Ground
 from tests.catalogue.test_plans import create, schedule
+
+PROJECT = Path(__file__).parents[2]
+# Opening a repository derives keys, which is meant to be slow.
+pytestmark = pytest.mark.slow
 
 
 class _Lock:
@@ -352,3 +359,35 @@ def test_no_secret_is_shown(stored: Stored, fresh: Fresh) -> None:
     found = fresh.recover()
     assert key.key not in repr(found)
     assert key.key not in fresh.data.database.read_bytes().decode("latin-1")
+
+
+@pytest.mark.parametrize(
+    ("name", "second"),
+    [
+        ("folder.private_file.before_fsync", "1 0"),
+        ("folder.private_file.after_rename", "1 0"),
+        ("folder.private_file.before_rename=kill@2", "1 0"),
+        ("folder.private_file.after_fsync=kill@2", "1 0"),
+        ("recover.rows.before_commit", "1 0"),
+        ("recover.rows.after_commit", "already"),
+    ],
+)
+def test_a_power_cut_leaves_all_of_it_or_nothing(
+    stored: Stored, tmp_path: Path, name: str, second: str
+) -> None:
+    """The first private file is the install key, the second the provider."""
+    stored.save(create(stored.ground, stored.ground.directory()))
+    stored.rescue()
+    words = [sys.executable, "-m", "tests.catalogue.recover_child"]
+    words += [str(tmp_path / "cut"), str(stored.rescued), str(stored.ground.data.recovery_kit)]
+
+    def run(failpoints: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "SEAWALL_FAILPOINTS": failpoints}
+        return subprocess.run(
+            words, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False
+        )
+
+    assert run(name if "=" in name else f"{name}=kill").returncode == -signal.SIGKILL
+    done = run("")
+    assert (done.returncode, done.stdout) == (0, second), done.stderr
+    assert run("").stdout == "already"
