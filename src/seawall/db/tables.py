@@ -50,7 +50,8 @@ class Instant(sa.types.TypeDecorator[datetime]):
 
 RowKey = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 Uid = sa.Uuid(as_uuid=False)
-Document = sa.JSON
+# No document is NULL, never the JSON word null: so both are the same to ``coalesce`` and to other SQL.
+Document = sa.JSON(none_as_null=True)
 
 
 def _key() -> sa.Column[int]:
