@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/scheduled_operations and /operation_types"""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from tests.api.ground import Ground
+
+
+def test_an_operation_is_made_switched_off_and_deleted(ground: Ground) -> None:
+    made = ground.operation()
+    path = f"/scheduled_operations/{made['id']}"
+    assert made["enabled"] is True
+    changed = ground.call("PUT", path, {"scheduled_operation": {"enabled": False, "name": "off"}})
+    assert (changed["scheduled_operation"]["enabled"], changed["scheduled_operation"]["name"]) == (
+        False,
+        "off",
+    )
+    assert ground.call("GET", path) == changed
+    assert ground.call("GET", "/scheduled_operations")["operations"] == [changed["scheduled_operation"]]
+    assert ground.ask("DELETE", path).content == b""
+    ground.refused(404, "GET", path)
+
+
+def test_a_definition_may_be_karbor_s_text(ground: Ground) -> None:
+    body = ground.operation_body(operation_type="retention_protect")
+    wanted = body["scheduled_operation"]["operation_definition"]
+    text = f"plan_id={wanted['plan_id']},provider_id={wanted['provider_id']},max_backups=3"
+    body["scheduled_operation"]["operation_definition"] = text
+    made = ground.call("POST", "/scheduled_operations", body)["scheduled_operation"]
+    assert made["operation_definition"] == {**wanted, "max_backups": "3"}
+    body["scheduled_operation"]["operation_definition"] = "plan_id"
+    ground.refused(400, "POST", "/scheduled_operations", body)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status", "field"),
+    [
+        ({"operation_type": "moon"}, 400, "operation_type"),
+        ({"operation_type": "restore"}, 400, "operation_type"),
+        ({"trigger_id": "t"}, 400, "trigger_id"),
+        ({"trigger_id": str(uuid.uuid4())}, 404, None),
+        ({"operation_definition": {}}, 400, "operation_definition.plan_id"),
+        ({"overlap": "maybe"}, 400, "overlap"),
+        ({"priority": 2**40}, 400, "priority"),
+        ({"timeout_s": 0}, 400, "timeout_s"),
+        ({"retry": {"max_attempts": 0}}, 400, "retry.max_attempts"),
+        ({"enabled": "yes"}, 400, "enabled"),
+        ({"colour": "red"}, 400, "colour"),
+    ],
+)
+def test_a_wrong_field_is_named(
+    ground: Ground, wrong: dict[str, object], status: int, field: str | None
+) -> None:
+    fault = ground.refused(status, "POST", "/scheduled_operations", ground.operation_body(**wrong))
+    assert field is None or field in [one["field"] for one in fault["errors"]], fault
+    assert ground.call("GET", "/scheduled_operations") == {"operations": []}
+
+
+def test_a_change_of_nothing_or_of_what_is_fixed_is_refused(ground: Ground) -> None:
+    path = f"/scheduled_operations/{ground.operation()['id']}"
+    ground.refused(400, "PUT", path, {"scheduled_operation": {}})
+    other = ground.trigger("other")["id"]
+    fault = ground.refused(400, "PUT", path, {"scheduled_operation": {"trigger_id": other}})
+    assert fault["errors"][0]["field"] == "trigger_id"
+
+
+def test_the_same_key_makes_one_operation(ground: Ground) -> None:
+    body, key = ground.operation_body(), {"Idempotency-Key": "once"}
+    first = ground.call("POST", "/scheduled_operations", body, headers=key)
+    assert ground.call("POST", "/scheduled_operations", body, headers=key) == first
+    assert len(ground.call("GET", "/scheduled_operations")["operations"]) == 1
+
+
+def test_operations_are_filtered_and_paged_with_karbor_s_keys(ground: Ground) -> None:
+    first, second = ground.operation("a"), ground.operation("b")
+    page = ground.call("GET", "/scheduled_operations", limit=1)
+    assert page["operations"] == [second]
+    assert f"marker={second['id']}" in page["operations_links"][0]["href"]
+    found = ground.call("GET", "/scheduled_operations", trigger_id=first["trigger_id"])["operations"]
+    assert found == [first]
+
+
+def test_operation_types_come_with_their_schemas(ground: Ground) -> None:
+    types = ground.call("GET", "/operation_types")["operation_types"]
+    assert {"protect", "retention_protect", "retention"} <= {one["operation_type"] for one in types}
+    assert all(one["definition_schema"]["type"] == "object" and one["source"] for one in types)
