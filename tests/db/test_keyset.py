@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ from seawall.db import keyset
 from seawall.db.session import Database, Tx
 from seawall.db.tables import metadata, triggers
 from seawall.sdk.testing.clock import FakeClock
+from tests.support.databases import KINDS, opened
 
 COLUMNS = {
     "name": triggers.c.name,
@@ -29,11 +31,10 @@ FILTERS = {"name": keyset.equals(triggers.c.name), "properties": keyset.mentions
 PROJECT = str(uuid4())
 
 
-@pytest.fixture
-def database() -> Iterator[Database]:
-    with_tables = _database()
-    yield with_tables
-    with_tables.close()
+@pytest.fixture(params=KINDS)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    with opened(request.param, tmp_path, FakeClock()) as made:
+        yield made
 
 
 def _database() -> Database:

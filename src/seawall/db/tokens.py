@@ -106,8 +106,7 @@ class Tokens:
 
     def authenticate(self, token: str) -> Caller | None:
         """The caller that a token stands for; None when it lets nobody in."""
-        now = self._database.clock.now()
-        found = self._database.read(lambda connection: find(connection, token, now))
+        found = self._database.read(lambda c: find(c, token, self._database.now(c)))
         if found is None:
             return None
         return Caller(
