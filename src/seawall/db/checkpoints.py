@@ -213,6 +213,24 @@ def newest_good(connection: Connection, *, plan_id: str, repository_id: str) -> 
     return None if row is None else _record(row)
 
 
+def failing(connection: Connection, *, limit: int = 100) -> list[Checkpoint]:
+    """The newest ended checkpoint of each scope in which that one is in ``error`` (I6: such scopes are held)."""
+    later = checkpoints.alias("later")
+    is_newest = ~sa.exists().where(
+        later.c.plan_id == checkpoints.c.plan_id,
+        later.c.scheduled_operation_id.is_not_distinct_from(checkpoints.c.scheduled_operation_id),
+        later.c.row > checkpoints.c.row,
+        later.c.status.not_in((CheckpointStatus.PROTECTING, CheckpointStatus.DELETED)),
+    )
+    query = (
+        sa.select(checkpoints)
+        .where(checkpoints.c.status == CheckpointStatus.ERROR, is_newest)
+        .order_by(checkpoints.c.row.desc())
+        .limit(limit)
+    )
+    return [_record(row) for row in connection.execute(query)]
+
+
 def of_repository(
     connection: Connection, repository_id: str, *, statuses: Collection[str] | None = None
 ) -> list[Checkpoint]:
@@ -319,6 +337,21 @@ def fail(
         reason=reason,
         ended_at=tx.now,
         **more,
+    )
+
+
+def retry(tx: Tx, checkpoint_id: str) -> bool:
+    """Its run is tried again; only one that never had a snapshot."""
+    found = _locked(tx, checkpoint_id)
+    if found is None or found.snapshot_id is not None:
+        return False
+    return move(
+        tx,
+        checkpoint_id,
+        before=CheckpointStatus.ERROR,
+        after=CheckpointStatus.PROTECTING,
+        reason=None,
+        ended_at=None,
     )
 
 

@@ -44,7 +44,7 @@ def open_installation(settings: Settings, clock: Clock) -> Installation:
     folder.create()
     with exclusive(folder.lock("setup")):
         install_key = InstallKey.load_or_create(folder.install_key)
-        database = Database(folder.database, clock)
+        database = Database(settings.database, clock)
         try:
             upgrade(database)
             project_id, is_new = database.write("install.project", _ensure_project)
@@ -93,7 +93,7 @@ def _ensure_kit(
     default: Provider | None,
     project_id: str,
 ) -> None:
-    """The repository of the default provider gets its password and recovery key now, and the kit names them."""
+    """The default provider's repository gets its password and recovery key now; the kit names them."""
     if default is not None:
         repositories.ensure(database, install_key, provider_id=default.id, project_id=project_id)
     recovery_kit.ensure(
