@@ -82,6 +82,15 @@ def open_blob(key: Key, sealed: bytes | memoryview, blob: PackedBlob) -> bytes:
     return content
 
 
+def opens(key: Key, sealed: bytes | memoryview, blob: PackedBlob) -> bool:
+    """Whether a stored blob is whole."""
+    try:
+        open_blob(key, sealed, blob)
+    except DamagedError:
+        return False
+    return True
+
+
 class PackBuilder:
     """Collects sealed blobs of one type until the pack is full. Not for use from two threads at once."""
 

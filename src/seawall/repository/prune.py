@@ -30,7 +30,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from seawall.core.errors import BankObjectMissingError, DamagedError, InvalidInputError
-from seawall.repository import index, locks, pending, snapshot
+from seawall.repository import codec, index, locks, pending, snapshot
 from seawall.repository.check import pack_sizes
 from seawall.repository.crypto import OVERHEAD_BYTES, Key
 from seawall.repository.index import Index
@@ -41,6 +41,7 @@ from seawall.repository.pack import (
     PackBuilder,
     PackedBlob,
     open_blob,
+    opens,
     pack_key,
     parse_header,
     read_header,
@@ -119,6 +120,7 @@ class Prune:
         self._reader = Reader(bank, key, self._index)
         self._sizes: dict[bytes, int] = {}
         self._snapshots: set[str] = set()
+        self._builders = {kind: PackBuilder(kind) for kind in BlobType}
         self._result = PruneResult()
 
     def run(self) -> PruneResult:
@@ -194,20 +196,34 @@ class Prune:
         return [pack_id for pack_id in self._sizes if self._index.number_of(pack_id) < 0]
 
     def _rescue(self, usage: Usage) -> int:
-        """Name packs again that hold what snapshots lack; how many."""
-        found = []
+        """Name packs again that hold what snapshots lack, or copy it out of damaged ones; how many of both.
+
+        Only what was read and found whole: a damaged copy in the index would keep backups from healing it.
+        """
+        whole: list[bytes] = []
+        parts: list[tuple[PackedBlob, bytes]] = []
         for pack_id in self._orphans():
             try:
                 blobs = read_header(self._bank, self._key, pack_id, self._sizes[pack_id])
+                wanted = [blob for blob in blobs if (blob.type, blob.id) in usage.missing]
+                content = self._bank.get(pack_key(pack_id)) if wanted else b""
             except (DamagedError, BankObjectMissingError) as error:
                 self._result.notes.append(str(error))
                 continue
-            if any((blob.type, blob.id) in usage.missing for blob in blobs):
-                found.append(pack_id)
+            if wanted and codec.content_id(content) == pack_id:
+                whole.append(pack_id)
+                usage.missing.difference_update((blob.type, blob.id) for blob in blobs)
+                continue
+            for blob in wanted:
+                sealed = content[blob.offset : blob.offset + blob.length]
+                if opens(self._key, sealed, blob):
+                    parts.append((blob, sealed))
+                    usage.missing.discard((blob.type, blob.id))
         self._confirm()
-        self._index.republish(self._bank, self._key, found)
-        self._result.rescued_packs += len(found)
-        return len(found)
+        self._index.republish(self._bank, self._key, whole)
+        self._result.rescued_packs += len(whole)
+        self._store(self._copy(parts))
+        return len(whole) + len(parts)
 
     # --- phase two -------------------------------------------------------------------------------
 
@@ -313,7 +329,6 @@ class Prune:
 
     def _repack(self, packs: Sequence[bytes], usage: Usage) -> set[bytes]:
         """Copy what these packs have in use to new ones, then in the index; which packs were copied."""
-        builders = {kind: PackBuilder(kind) for kind in BlobType}
         made: list[tuple[bytes, Sequence[PackedBlob]]] = []
         copied: set[bytes] = set()
         for pack_id in packs:
@@ -323,19 +338,32 @@ class Prune:
             except (DamagedError, BankObjectMissingError) as error:
                 self._result.notes.append(f"not repacked: {error}")
                 continue
-            for blob, sealed in parts:
-                builder = builders[blob.type]
-                builder.add(blob.id, sealed, blob.unpacked)
-                if builder.full:
-                    builders[blob.type] = PackBuilder(blob.type)
-                    made.append(self._put(builder))
+            made += self._copy(parts, finish=False)
             copied.add(pack_id)
-        made += [self._put(builder) for builder in builders.values() if builder.blobs]
+        self._store(made + self._copy([]))
+        self._result.repacked_packs = len(copied)
+        return copied
+
+    def _copy(
+        self, parts: Iterable[tuple[PackedBlob, bytes]], *, finish: bool = True
+    ) -> list[tuple[bytes, Sequence[PackedBlob]]]:
+        """Add sealed blobs to new packs; those that are durable now, with ``finish`` all of them."""
+        made = []
+        for blob, sealed in parts:
+            builder = self._builders[blob.type]
+            builder.add(blob.id, sealed, blob.unpacked)
+            if builder.full:
+                self._builders[blob.type] = PackBuilder(blob.type)
+                made.append(self._put(builder))
+        if finish:
+            made += [self._put(builder) for builder in self._builders.values() if builder.blobs]
+            self._builders = {kind: PackBuilder(kind) for kind in BlobType}
+        return made
+
+    def _store(self, made: Sequence[tuple[bytes, Sequence[PackedBlob]]]) -> None:
         if made:
             self._confirm()
             self._index.add_file(index.save_file(self._bank, self._key, made), made)
-        self._result.repacked_packs = len(copied)
-        return copied
 
     def _used_parts(self, pack_id: bytes, usage: Usage) -> list[tuple[PackedBlob, bytes]]:
         """The used blobs of a pack, sealed as they are, each found whole."""

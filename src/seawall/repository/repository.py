@@ -25,6 +25,7 @@ from seawall.repository.nodes import Node
 from seawall.repository.pack import BlobType
 from seawall.repository.prune import GRACE, MAX_UNUSED, Prune, PruneResult
 from seawall.repository.reader import Reader
+from seawall.repository.repair import Repair, RepairResult
 from seawall.repository.restore import Restore, RestoreResult
 from seawall.repository.snapshot import Snapshot
 from seawall.repository.writer import Lock, Writer
@@ -68,15 +69,16 @@ class Repository:
         return cls(bank, master, made, ids[0], now)
 
     @classmethod
-    def open(cls, bank: Bank, *, password: str, now: datetime) -> Repository:
-        """Open a repository.
+    def open(cls, bank: Bank, *, password: str, now: datetime, read_index: bool = True) -> Repository:
+        """Open a repository; without its index only to check and repair it, when an index file is damaged.
 
         ``BankObjectMissingError`` when there is none, ``WrongKeyError`` when no key slot opens with the
         password, ``DamagedError`` when something of it cannot be read.
         """
         master, key_id = keys.find_master(bank, password, bank.get(config.NAME))
         opened = cls(bank, master, config.load(bank, master), key_id, now)
-        opened.refresh()
+        if read_index:
+            opened.refresh()
         return opened
 
     @property
@@ -215,6 +217,22 @@ class Repository:
         result = job.run()
         self.refresh()
         return result
+
+    def repair(
+        self, lock: RepositoryLock, *, clock: Callable[[], datetime], read_data: bool = False
+    ) -> tuple[RepairResult, list[Fault]]:
+        """Rebuild the index from what is on the bank (see ``repair.Repair``), and say what stays lost.
+
+        ``lock`` is exclusive. ``read_data`` reads every pack first, to find those that are damaged inside.
+        """
+        job = Check(self._bank, self._key, progress=None, note=None)
+        try:
+            job.run(read_data=read_data, sample=None)
+        finally:
+            lock.keep(clock())
+        result = Repair(self._bank, self._key, lock, clock=clock).run(job.damaged_packs)
+        self.refresh()
+        return result, self.check()
 
     # --- reading ---------------------------------------------------------------------------------
 
