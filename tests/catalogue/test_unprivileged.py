@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,19 +16,17 @@ PROJECT = Path(__file__).parents[2]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="drops privileges in a child, which only root can")
-def test_closed_places_are_refused_with_the_reason(tmp_path: Path) -> None:
-    own = tmp_path / "own"
-    own.mkdir()
-    for folder in (tmp_path, *tmp_path.parents):  # nobody must reach the folder at all
-        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o011)
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.catalogue.unprivileged_child", str(own)],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_closed_places_are_refused_with_the_reason() -> None:
+    # Not below pytest's own folder: every other pytest that starts closes that one to others again.
+    with tempfile.TemporaryDirectory(prefix="seawall-") as folder:
+        own = Path(folder)
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.catalogue.unprivileged_child", folder],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert done.returncode == 0, done.stderr
     closed, inside, database, target = json.loads(done.stdout)
     for said, path in ((closed, "closed"), (inside, "closed/inner"), (database, "app.db")):
