@@ -159,6 +159,9 @@ def _read_event(text: str, pattern: str) -> tuple[str, datetime | date | None]:
         event = Event.from_ical(text)
     except (ValueError, IndexError, KeyError) as error:
         raise InvalidInputError.of(FIELD, pattern, f"is not a VEVENT: {error}") from error
+    if not isinstance(event, list) and event.name == "VCALENDAR" and len(event.subcomponents) == 1:
+        # What Karbor's clients send; a calendar of several events, or with zones of its own, is refused.
+        event = event.subcomponents[0]
     if isinstance(event, list) or event.name != "VEVENT":
         raise InvalidInputError.of(FIELD, pattern, "must be one VEVENT")
     for name in ("RDATE", "EXDATE", "EXRULE"):
