@@ -287,7 +287,8 @@ def _read_safely(path: Path) -> bytes:
     """The content of a regular file that nobody else could have written."""
     if path.is_symlink():
         raise PluginError("refused: it is a symbolic link; put the file itself here")
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    # Not blocking: a pipe that nobody writes to must not hold up the start.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
