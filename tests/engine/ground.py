@@ -179,10 +179,14 @@ class Ground:
             self._dispatchers.append(made)
         return made
 
+    def dispatched(self) -> int:
+        """How many runs all dispatchers hold."""
+        return sum(one.running for one in self._dispatchers)
+
     def until(self, condition: Callable[[], Any], *, step_s: float = 0.0) -> None:
         """Let real threads work, and fake time pass by ``step_s`` each look, until it is true."""
         never = threading.Event()
-        for _ in range(4000):
+        for _ in range(1500):
             if condition():
                 return
             if step_s:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import orjson
 import sqlalchemy as sa
@@ -33,14 +34,19 @@ class DueTrigger(NamedTuple):
     """A trigger whose next time has come, or that has none yet."""
 
     row: int
-    id: str
+    id: Any
+    """As the database has it: ``trigger_id`` makes it the text that everybody else uses."""
     properties: str
     """JSON text, as stored: schedules are cached by it."""
-    fired_through_at: datetime | None
-    created_at: datetime
-    paused_at: datetime | None
+    fired_through: int
+    """Microseconds."""
+    is_paused: bool
     paused_reason: str | None
     paused_until_at: datetime | None
+
+    @property
+    def trigger_id(self) -> str:
+        return str(UUID(str(self.id)))
 
 
 @dataclass(slots=True)
@@ -58,9 +64,15 @@ class Decided:
     """t trigger row, f fired through, n next run, u whether its pause has ended by itself."""
 
 
-_DUE = tuple(
-    sa.cast(triggers.c[name], sa.Text).label(name) if name == "properties" else triggers.c[name]
-    for name in DueTrigger._fields
+# In the order of the fields; what all triggers have comes without being made into objects.
+_DUE = (
+    triggers.c.row,
+    sa.type_coerce(triggers.c.id, sa.types.NullType()),
+    sa.cast(triggers.c.properties, sa.Text),
+    sa.type_coerce(sa.func.coalesce(triggers.c.fired_through_at, triggers.c.created_at), sa.BigInteger),
+    triggers.c.paused_at.is_not(None),
+    triggers.c.paused_reason,
+    triggers.c.paused_until_at,
 )
 
 
@@ -180,7 +192,7 @@ _RUN = {
     "s": "integer",
 }
 _OWN = "o.trigger_row = d.t AND o.enabled AND o.registered_at <= d.e"
-_COLUMNS = (
+RUN_COLUMNS = (
     "id, project_id, user_id, kind, subject_type, subject_id, occurrence, operation_type, definition, "
     "scheduled_operation_id, trigger_id, plan_id, host, lock_key, state, reason, priority, expected_at, "
     "triggered_at, deadline_at, timeout_s, ended_at, attempt, take_overs, max_attempts, retry_delay_s, fence"
@@ -201,7 +213,7 @@ def _write_runs(tx: Tx, records: Sequence[Mapping[str, Any]]) -> int:
         id=_id(tx.connection),
         lock=_hex(tx.connection, "o.id"),
         other=_of_definition(tx.connection, "scheduled_operation_id"),
-        columns=_COLUMNS,
+        columns=RUN_COLUMNS,
     )
     return tx.connection.execute(sa.text(statement), parameters).rowcount
 
@@ -237,6 +249,7 @@ _CANCEL_WORKING = f"""
 # ``cancel_running``: the last one waits. What works on a plan, and what may not overlap, has the operation's
 # lock: one works at a time, and never beside a retention of the same scope (I6).
 _INSERT = f"""
+    INSERT INTO runs ({{columns}})
     WITH d AS MATERIALIZED ({{source}}),
     r AS MATERIALIZED (
         SELECT o.row AS operation_row, d.e, d.o, d.d, d.s, CASE
@@ -248,7 +261,6 @@ _INSERT = f"""
                 THEN 1 ELSE 0 END
             ELSE 1 - d.l END AS is_skipped
         FROM d CROSS JOIN scheduled_operations AS o WHERE {_OWN})
-    INSERT INTO runs ({{columns}})
     SELECT {{id}}, o.project_id, o.user_id, 'scheduled', 'scheduled_operation', o.id, r.o, o.operation_type,
         o.definition, o.id, t.id, o.plan_id, o.host,
         CASE WHEN o.overlap = 'allow' AND o.plan_id IS NULL AND r.s = 0 THEN NULL
@@ -285,8 +297,8 @@ _GROW = f"""
     AND runs.gap_last_at < g.l"""
 
 _INSERT_GAPS = f"""
-    WITH d AS MATERIALIZED ({{source}})
     INSERT INTO runs ({{columns}}, gap_first_at, gap_last_at, gap_count)
+    WITH d AS MATERIALIZED ({{source}})
     SELECT {{id}}, o.project_id, o.user_id, 'scheduled', 'scheduled_operation', o.id, d.o, o.operation_type,
         o.definition, o.id, t.id, o.plan_id, o.host, NULL, d.s, d.r, o.priority, d.f, :now, NULL, o.timeout_s,
         :now, 0, 0, o.retry_max_attempts, o.retry_delay_s, 0, d.f, d.l, d.c
@@ -301,7 +313,7 @@ def _write_gaps(tx: Tx, records: Sequence[Mapping[str, Any]]) -> None:
     source = _source(tx.connection, "gaps", **_GAP)
     parameters = {"gaps": _json(records), "now": to_micros(tx.now), **_new_id(tx.now)}
     tx.connection.execute(sa.text(_GROW.format(source=source)), parameters)
-    statement = _INSERT_GAPS.format(source=source, id=_id(tx.connection), columns=_COLUMNS)
+    statement = _INSERT_GAPS.format(source=source, id=_id(tx.connection), columns=RUN_COLUMNS)
     tx.connection.execute(sa.text(statement), parameters)
 
 

@@ -25,7 +25,7 @@ from seawall.core.states import RUNNING_STATES, RunState
 from seawall.db.dialect import among
 from seawall.db.dialect import insert as dialect_insert
 from seawall.db.session import Tx
-from seawall.db.tables import run_logs, run_steps, runs
+from seawall.db.tables import run_logs, run_steps, runs, to_micros
 
 # The fourth time that a run loses its process it is given up (I4).
 MAX_TAKE_OVERS = 3
@@ -287,6 +287,10 @@ def set_progress(tx: Tx, progress: Mapping[int, tuple[int, Json]]) -> None:
         )
 
 
+# A document that may be absent: NULL then, not the JSON null that ``coalesce`` would take for a value.
+_OPTIONAL = sa.JSON(none_as_null=True)
+
+
 # --- ending ------------------------------------------------------------------------------------
 
 
@@ -321,11 +325,9 @@ def record(tx: Tx, outcomes: Sequence[Outcome]) -> list[Outcome]:
             .values(
                 state=sa.bindparam("b_state"),
                 reason=sa.bindparam("b_reason"),
-                result=sa.bindparam("b_result", type_=runs.c.result.type),
-                error=sa.bindparam("b_error", type_=runs.c.error.type),
-                progress=sa.func.coalesce(
-                    sa.bindparam("b_progress", type_=runs.c.progress.type), runs.c.progress
-                ),
+                result=sa.bindparam("b_result", type_=_OPTIONAL),
+                error=sa.bindparam("b_error", type_=_OPTIONAL),
+                progress=sa.func.coalesce(sa.bindparam("b_progress", type_=_OPTIONAL), runs.c.progress),
                 ended_at=sa.bindparam("b_ended", type_=runs.c.ended_at.type),
                 not_before_at=sa.bindparam("b_not_before", type_=runs.c.not_before_at.type),
                 service_row=None,
@@ -395,16 +397,13 @@ def _fail_absent(tx: Tx, host: str) -> int:
     lasting = sa.func.coalesce(runs.c.started_at, runs.c.expected_at)
     # Instants are stored as microseconds; the sum is made of the stored numbers.
     until = sa.type_coerce(lasting, sa.BigInteger) + runs.c.timeout_s * 1_000_000
-    now_value = sa.type_coerce(sa.bindparam("b_now", tx.now, type_=runs.c.expected_at.type), sa.BigInteger)
     is_idle = sa.or_(
         runs.c.state == RunState.QUEUED,
         sa.and_(among(runs.c.state, RUNNING_STATES), runs.c.lease_until_at < tx.now),
     )
-    rows = (
-        tx.connection.execute(sa.select(runs.c.row).where(is_idle, runs.c.host != host, until < now_value))
-        .scalars()
-        .all()
-    )
+    is_over = until < to_micros(tx.now)
+    absent = sa.select(runs.c.row).where(is_idle, runs.c.host != host, is_over)
+    rows = tx.connection.execute(absent).scalars().all()
     for row in rows:
         message = "the host that it is bound to did not come back until its timeout"
         _end(tx, row, RunState.FAILED, message, "host_unavailable")

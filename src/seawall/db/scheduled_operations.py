@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,7 +36,7 @@ _FILTERS: dict[str, keyset.Filter] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewOperation:
-    """A scheduled operation to insert; it is registered from the instant of the transaction on."""
+    """A scheduled operation to insert; it is registered from the transaction on."""
 
     id: str
     project_id: str
@@ -77,7 +78,7 @@ def insert(tx: Tx, new: NewOperation) -> None:
             plan_id=new.plan_id,
             host=new.host,
             enabled=new.enabled,
-            registered_at=tx.now,
+            registered_at=registered_at(tx),
             overlap=new.overlap,
             timeout_s=new.timeout_s,
             priority=new.priority,
@@ -87,6 +88,12 @@ def insert(tx: Tx, new: NewOperation) -> None:
             updated_at=tx.now,
         )
     )
+
+
+def registered_at(tx: Tx) -> datetime:
+    """From when on due times belong to an operation that is registered now: from the next instant on, for
+    what is due at this very one has been settled in the same transaction (I1, I2)."""
+    return tx.now + timedelta(microseconds=1)
 
 
 def get(connection: sa.Connection, operation_id: str, *, project_id: str | None) -> ScheduledOperation:

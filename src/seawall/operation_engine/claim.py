@@ -21,7 +21,7 @@ from seawall.core.schedule import TimeSchedule, fixed_offset, load_schedule
 from seawall.core.schedule.due import Decision, Gap, decide_due
 from seawall.db import due
 from seawall.db.due import Decided, DueTrigger
-from seawall.db.tables import to_micros
+from seawall.db.tables import from_micros, to_micros
 from seawall.runtime.logging import get_logger
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ BATCH = 1000
 # transactions. What is left stays due.
 MOST_TIMES = 20_000
 _TICK = timedelta(microseconds=1)
+_NONE = timedelta(0)
 _BEFORE_ALL = -(1 << 62)
 
 
@@ -56,7 +57,7 @@ class _Batch:
     gaps: list[list[tuple[int, Gap, timedelta]]] = field(default_factory=lambda: [[], []])
     times: int = 0
     faults: dict[int, str] = field(default_factory=dict)
-    known: dict[tuple[str, datetime, timedelta], Decision] = field(default_factory=dict)
+    known: dict[tuple[str, int], _Plan] = field(default_factory=dict)
 
 
 def claim(tx: Tx, *, limit: int = BATCH) -> Claimed:
@@ -84,7 +85,7 @@ def settle(tx: Tx, trigger_id: str) -> int:
         batch = _Batch(tx.now)
         following = _decide(batch, trigger)
         inserted += _write(tx, batch)
-        if following is None or following > tx.now:
+        if following is None or following > to_micros(tx.now):
             break
     return inserted
 
@@ -126,51 +127,76 @@ def _schedule(properties: str) -> TimeSchedule:
     return load_schedule(orjson.loads(properties))
 
 
-def _decide(batch: _Batch, trigger: DueTrigger) -> datetime | None:
+def _decide(batch: _Batch, trigger: DueTrigger) -> int | None:
     """Add to the batch what becomes of one trigger; its next time."""
-    try:
-        decisions = _decisions(batch, trigger)
-    except InvalidInputError as error:
-        batch.faults[trigger.row] = str(error)
-        return None
-    except Exception as error:  # noqa: BLE001 - whatever one schedule raises must not stop the others (M3)
-        batch.faults[trigger.row] = f"its schedule cannot be evaluated: {type(error).__name__}: {error}"
-        return None
-    offset, parts, is_resumed = decisions
-    for position, decision in enumerate(parts):
-        _add_runs(batch, trigger.row, decision)
-        batch.times += len(decision.runs)
-        for gap in decision.gaps:
-            batch.gaps[position].append((trigger.row, gap, offset))
-            batch.times += gap.count
-    last = parts[-1]
-    following = last.next_run_at
-    batch.decided.advances.append(
-        {
-            "t": trigger.row,
-            "f": to_micros(last.fired_through),
-            "n": None if following is None else to_micros(following),
-            "u": is_resumed,
-        }
-    )
+    key = (trigger.properties, trigger.fired_through)
+    plan = None if trigger.is_paused else batch.known.get(key)
+    if plan is None:
+        try:
+            plan = _plan(batch.now, trigger)
+        except InvalidInputError as error:
+            batch.faults[trigger.row] = str(error)
+            return None
+        except Exception as error:  # noqa: BLE001 - whatever one schedule raises must not stop the others (M3)
+            batch.faults[trigger.row] = f"its schedule cannot be evaluated: {type(error).__name__}: {error}"
+            return None
+        if plan.is_shared and not trigger.is_paused:
+            batch.known[key] = plan
+    row = trigger.row
+    for run in plan.runs:
+        batch.decided.runs.append({"t": row, **run})
+    for position, gap in plan.gaps:
+        batch.gaps[position].append((row, gap, plan.offset))
+    batch.times += plan.times
+    batch.decided.advances.append({"t": row, **plan.advance})
+    following: int | None = plan.advance["n"]
     return following
 
 
-def _decisions(batch: _Batch, trigger: DueTrigger) -> tuple[timedelta, list[Decision], bool]:
-    """(offset, one or two decisions, whether the pause has ended by itself)."""
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What becomes of a trigger, and of every other one with the same properties and the same last time."""
+
+    runs: list[dict[str, Any]]
+    gaps: list[tuple[int, Gap]]
+    advance: dict[str, Any]
+    times: int
+    offset: timedelta
+    is_shared: bool
+    """Whether it holds for others; not when each has its own offset."""
+
+
+def _plan(now: datetime, trigger: DueTrigger) -> _Plan:
     schedule = _schedule(trigger.properties)
-    offset = fixed_offset(trigger.id, schedule.spread_s)
-    through = trigger.fired_through_at or trigger.created_at
-    if trigger.paused_at is None:
-        key = (trigger.properties, through, offset)
-        known = batch.known.get(key)
-        if known is None:
-            known = decide_due(schedule, fired_through=through, now=batch.now, offset=offset)
-            batch.known[key] = known
-        return offset, [known], False
+    offset = fixed_offset(trigger.trigger_id, schedule.spread_s) if schedule.spread_s else _NONE
+    decisions, is_resumed = _decisions(now, trigger, schedule, offset)
+    last = decisions[-1]
+    following = last.next_run_at
+    gaps = [(position, gap) for position, decision in enumerate(decisions) for gap in decision.gaps]
+    return _Plan(
+        [record for decision in decisions for record in _run_records(decision)],
+        gaps,
+        {
+            "f": to_micros(last.fired_through),
+            "n": None if following is None else to_micros(following),
+            "u": is_resumed,
+        },
+        sum(len(decision.runs) for decision in decisions) + sum(gap.count for _, gap in gaps),
+        offset,
+        not schedule.spread_s,
+    )
+
+
+def _decisions(
+    now: datetime, trigger: DueTrigger, schedule: TimeSchedule, offset: timedelta
+) -> tuple[list[Decision], bool]:
+    """(one or two decisions, whether the pause has ended by itself)."""
+    through = from_micros(trigger.fired_through)
+    if not trigger.is_paused:
+        return [decide_due(schedule, fired_through=through, now=now, offset=offset)], False
     until = trigger.paused_until_at
-    is_over = until is not None and until <= batch.now
-    paused_to = batch.now if until is None or not is_over else until - _TICK
+    is_over = until is not None and until <= now
+    paused_to = now if until is None or not is_over else until - _TICK
     paused = decide_due(
         schedule,
         fired_through=through,
@@ -181,27 +207,24 @@ def _decisions(batch: _Batch, trigger: DueTrigger) -> tuple[timedelta, list[Deci
     )
     has_more = paused.next_run_at is not None and paused.next_run_at <= paused_to
     if not is_over or has_more:
-        return offset, [paused], False
-    after = decide_due(schedule, fired_through=paused.fired_through, now=batch.now, offset=offset)
-    return offset, [paused, after], True
+        return [paused], False
+    after = decide_due(schedule, fired_through=paused.fired_through, now=now, offset=offset)
+    return [paused, after], True
 
 
-def _add_runs(batch: _Batch, row: int, decision: Decision) -> None:
+def _run_records(decision: Decision) -> Iterable[dict[str, Any]]:
     former: int | None = None
     last = len(decision.runs) - 1
     for position, run in enumerate(decision.runs):
         expected = to_micros(run.expected_at)
-        batch.decided.runs.append(
-            {
-                "t": row,
-                "e": expected,
-                "p": former,
-                "l": int(position == last),
-                "o": occurrence(run.nominal_at),
-                "d": to_micros(run.deadline_at),
-                "s": int(run.is_serial),
-            }
-        )
+        yield {
+            "e": expected,
+            "p": former,
+            "l": int(position == last),
+            "o": occurrence(run.nominal_at),
+            "d": to_micros(run.deadline_at),
+            "s": int(run.is_serial),
+        }
         former = expected
 
 

@@ -139,6 +139,7 @@ class Dispatcher:
         self._database.write("runs.take_back", lambda tx: runs.take_back(tx, service_row=service_id))
         self._executor.on_free(self._event.set)
         self._wakeup.subscribe(self._event)
+        self._event.set()
         self._thread.start()
 
     def stop(self, grace_s: float) -> None:
@@ -203,8 +204,11 @@ class Dispatcher:
         with self._lock:
             ended, self._ended = self._ended, []
         turn = _Turn(ended)
-        for running, _ in ended:
+        for running, outcome in ended:
             self._collect(turn, running)
+            if outcome is None and self._is_draining:
+                # It stopped because it is handed back; where it was taken over this does nothing.
+                turn.hand_back.append(running.key)
         if now >= self._flush_at:
             self._flush_at = now + _FLUSH_S
             for running in self._holding():
@@ -239,6 +243,9 @@ class Dispatcher:
                 log.warning("an outcome came too late: the run was taken over", run_id=running.claimed.id)
         if turn.ended:
             failpoint("runs.outcome.after_commit")
+        if turn.hand_back:
+            failpoint("runs.hand_back.after_commit")
+            self._wakeup.notify()
         for held in turn.extended:
             self._hear(held, lease_until=now + self._lease_s)
         if turn.claimed:
@@ -380,6 +387,4 @@ class Dispatcher:
                 turn.hand_back.append(running.key)
         if not turn.is_empty:
             self._take(turn, self._clock.monotonic())
-            failpoint("runs.hand_back.after_commit")
-            self._wakeup.notify()
         self._running.clear()

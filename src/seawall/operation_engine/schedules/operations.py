@@ -109,7 +109,7 @@ def update(
         values |= _definition(tx, caller, sources, operation, changes)
     if is_enabled and not operation.enabled:
         # Due times while it was disabled are not its own (I1).
-        values["registered_at"] = tx.now
+        values["registered_at"] = scheduled_operations.registered_at(tx)
     if values:
         scheduled_operations.update(tx, operation_id, **values)
         details: dict[str, Any] = {one: changes[one] for one in _CHANGEABLE if one in changes}

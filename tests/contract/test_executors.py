@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The built-in executors under the contract suite."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+
+from seawall.operation_engine.executors.inline import Inline
+from seawall.operation_engine.executors.thread_pool import ThreadPool
+from seawall.runtime.registry import PluginKind, load_plugins
+from seawall.sdk.executor import Executor
+from seawall.sdk.testing.executor_suite import ExecutorSuite
+
+
+class TestThreadPool(ExecutorSuite):
+    def make_executor(self, workers: int) -> Executor:
+        return ThreadPool(workers=workers)
+
+
+class TestInline(ExecutorSuite):
+    is_inline: ClassVar[bool] = True
+    most_workers: ClassVar[int] = 1
+
+    def make_executor(self, workers: int) -> Executor:
+        return Inline()
+
+
+def test_executors_are_found_by_their_folder() -> None:
+    found = load_plugins(
+        PluginKind(
+            "seawall.executors",
+            "executor_name",
+            Executor,  # type: ignore[type-abstract]  # a protocol stands for its kind
+            "seawall.operation_engine.executors",
+        ),
+        installed=lambda _: (),
+    )
+    assert found.faults == ()
+    assert {"inline", "thread_pool"} <= set(found.names())
+
+
+def test_a_thread_pool_needs_a_thread() -> None:
+    with pytest.raises(ValueError, match="workers must be at least 1"):
+        ThreadPool(workers=0)

@@ -1,0 +1,555 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every due time of a registered operation has exactly one row, whenever the engine looks (I1, I2)."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from seawall.core.records import ScheduledOperation, Trigger
+from seawall.db import runs as run_rows
+from seawall.db.tables import runs, scheduled_operations, triggers
+from seawall.operation_engine import claim
+from tests.engine.ground import START, Ground
+
+_TICK = timedelta(microseconds=1)
+
+
+def accounted(ground: Ground, operation: ScheduledOperation, every_s: int) -> list[datetime]:
+    """Due times by rows: single ones, and those of gaps, whose counts must be right."""
+    found: list[datetime] = []
+    for run in ground.runs(scheduled_operation_id=operation.id, kind="scheduled"):
+        if run.gap_count is None:
+            found.append(run.expected_at)
+            continue
+        times = brute_force(every_s, run.gap_first_at - _TICK, run.gap_last_at)
+        assert len(times) == run.gap_count, run
+        assert times[0] == run.gap_first_at
+        assert times[-1] == run.gap_last_at
+        found += times
+    return found
+
+
+def brute_force(every_s: int, after: datetime, through: datetime) -> list[datetime]:
+    """START, START + every_s, ... that lie in (after, through]."""
+    first = (after - START) // timedelta(seconds=every_s) + 1
+    last = (through - START) // timedelta(seconds=every_s)
+    return [START + timedelta(seconds=every_s * n) for n in range(first, last + 1)]
+
+
+def stored(ground: Ground, trigger: Trigger) -> sa.Row[Any]:
+    query = sa.select(triggers).where(triggers.c.id == trigger.id)
+    return ground.database.read(lambda connection: connection.execute(query).one())
+
+
+def end_all(ground: Ground, state: str = "success") -> None:
+    """Let every live run end."""
+    ground.database.write(
+        "test.end",
+        lambda tx: tx.connection.execute(
+            runs.update()
+            .where(runs.c.state.in_(("queued", "in_progress", "cancelling")))
+            .values(state=state, ended_at=tx.now)
+        ),
+    )
+
+
+def start_all(ground: Ground) -> None:
+    """Let every run that may start be in progress, for a day."""
+    ground.database.write(
+        "test.start",
+        lambda tx: run_rows.claim(
+            tx, service_row=1, host="here", limit=1000, lease_until=tx.now + timedelta(days=1)
+        ),
+    )
+
+
+# --- firing ------------------------------------------------------------------------------------
+
+
+def test_all_operations_of_a_trigger_get_a_row_and_it_advances(both: Ground) -> None:
+    trigger = both.trigger()
+    ids = {both.operation(trigger, priority=n).id for n in range(3)}
+    both.go_to(60)
+    assert both.claim() == claim.Claimed(triggers=1, runs=3, quarantined=0, is_more=False)
+    found = both.runs()
+    assert {run.scheduled_operation_id for run in found} == ids
+    assert {(run.state, run.kind, run.expected_at, run.trigger_id) for run in found} == {
+        ("queued", "scheduled", both.at(60), trigger.id)
+    }
+    assert sorted(run.priority for run in found) == [0, 1, 2]
+    assert found[0].deadline_at == both.at(60 + 1800)
+    row = stored(both, trigger)
+    assert (row.fired_through_at, row.next_run_at) == (both.at(60), both.at(120))
+
+
+def test_nothing_is_due_twice(both: Ground) -> None:
+    both.operation(both.trigger())
+    both.go_to(60)
+    both.claim()
+    assert both.claim() == claim.Claimed(0, 0, 0, False)
+    assert len(both.runs()) == 1
+
+
+def test_the_same_due_time_again_makes_no_second_row(both: Ground) -> None:
+    """I1: even when a trigger's row was put back, as from an old copy of the database."""
+    trigger = both.trigger()
+    both.operation(trigger, overlap="allow")
+    both.go_to(60)
+    both.claim()
+    both.database.write(
+        "test.back",
+        lambda tx: tx.connection.execute(
+            triggers.update().values(fired_through_at=START, next_run_at=both.at(60))
+        ),
+    )
+    both.claim()
+    assert len(both.runs()) == 1
+
+
+def test_ids_of_runs_are_uuids_in_the_order_of_their_making(both: Ground) -> None:
+    trigger = both.trigger(misfire="run_all")
+    both.operation(trigger, overlap="allow")
+    for minute in range(1, 6):
+        both.go_to(60 * minute)
+        both.claim()
+    ids = [run.id for run in both.runs()]
+    assert all(len(one) == 36 and one[14] == "7" and one[19] == "8" for one in ids)
+    assert sorted(ids) == ids
+
+
+def test_an_operation_that_is_registered_later_gets_no_earlier_row(both: Ground) -> None:
+    trigger = both.trigger()
+    first = both.operation(trigger)
+    both.go_to(90)
+    second = both.operation(trigger)
+    both.go_to(120)
+    both.claim()
+    found = Counter((run.scheduled_operation_id, run.expected_at) for run in both.runs())
+    assert found == Counter(
+        {(first.id, both.at(60)): 1, (first.id, both.at(120)): 1, (second.id, both.at(120)): 1}
+    )
+
+
+def test_an_operation_registered_at_the_very_due_time_begins_with_the_next(both: Ground) -> None:
+    trigger = both.trigger()
+    both.go_to(60)
+    operation = both.operation(trigger)
+    both.go_to(120)
+    both.claim()
+    assert [run.expected_at for run in both.runs(scheduled_operation_id=operation.id)] == [both.at(120)]
+
+
+def test_spread_moves_the_expected_time_and_keeps_the_nominal_one(both: Ground) -> None:
+    trigger = both.trigger(spread=30)
+    both.operation(trigger)
+    both.go_to(90)
+    both.claim()
+    run = both.runs()[0]
+    assert run.occurrence == "2026-03-01T00:01:00.000000Z"
+    assert both.at(60) <= run.expected_at <= both.at(90)
+
+
+def test_a_clock_that_goes_back_fires_nothing_again(both: Ground) -> None:
+    trigger = both.trigger()
+    operation = both.operation(trigger, overlap="allow")
+    both.go_to(180)
+    both.claim_all()
+    both.clock.jump(-150)
+    both.claim_all()
+    before = stored(both, trigger).fired_through_at
+    both.clock.jump(400)
+    both.claim_all()
+    assert stored(both, trigger).fired_through_at >= before
+    assert accounted(both, operation, 60) == brute_force(60, START, both.clock.now())
+
+
+# --- misfire -----------------------------------------------------------------------------------
+
+
+def test_run_latest_runs_the_newest_and_one_gap_says_that_the_others_were_missed(both: Ground) -> None:
+    both.operation(both.trigger(window=0))
+    both.go_to(330)
+    both.claim()
+    gap, run = both.runs()
+    assert (gap.state, gap.gap_count, gap.gap_first_at, gap.gap_last_at) == (
+        "missed", 4, both.at(60), both.at(240),
+    )  # fmt: skip
+    assert (run.state, run.expected_at, run.deadline_at) == ("queued", both.at(300), both.at(330))
+
+
+def test_skip_misses_all_and_the_gap_grows_as_it_goes_on(both: Ground) -> None:
+    both.operation(both.trigger(window=0, misfire="skip"))
+    for seconds in (150, 270, 390):
+        both.go_to(seconds)
+        both.claim()
+    (gap,) = both.runs()
+    assert (gap.state, gap.gap_count, gap.gap_last_at) == ("missed", 6, both.at(360))
+
+
+def test_run_all_runs_the_newest_few_one_after_the_other(both: Ground) -> None:
+    both.operation(both.trigger(window=0, misfire="run_all", max_catchup=3), overlap="skip")
+    both.go_to(330)
+    both.claim()
+    gap, *caught = both.runs()
+    assert gap.gap_count == 2
+    assert [run.state for run in caught] == ["queued"] * 3
+    assert len({run.lock_key for run in caught}) == 1
+
+
+def test_what_catches_up_is_not_replaced_by_a_newer_one(both: Ground) -> None:
+    both.operation(both.trigger(window=0, misfire="run_all", max_catchup=3), overlap="queue_one")
+    both.go_to(210)
+    both.claim()
+    both.go_to(240)
+    both.claim()
+    assert both.states() == ["queued"] * 4
+
+
+# --- overlap -----------------------------------------------------------------------------------
+
+
+def test_skip_skips_while_an_earlier_run_lives(both: Ground) -> None:
+    both.operation(both.trigger())
+    for minute in (1, 2):
+        both.go_to(60 * minute)
+        both.claim()
+    end_all(both)
+    both.go_to(180)
+    both.claim()
+    assert both.states() == ["success", "skipped_overlap", "queued"]
+    assert "had not ended" in both.runs()[1].reason
+
+
+def test_several_due_times_at_once_overlap_too(both: Ground) -> None:
+    both.operation(both.trigger())
+    both.go_to(180)
+    both.claim()
+    assert both.states() == ["queued", "skipped_overlap", "skipped_overlap"]
+
+
+def test_queue_one_keeps_the_newest_one_waiting(both: Ground) -> None:
+    both.operation(both.trigger(), overlap="queue_one")
+    both.go_to(60)
+    both.claim()
+    start_all(both)
+    for minute in (2, 3):
+        both.go_to(60 * minute)
+        both.claim()
+    assert both.states() == ["in_progress", "skipped_overlap", "queued"]
+    assert len({run.lock_key for run in both.runs() if run.state != "skipped_overlap"}) == 1
+
+
+def test_cancel_running_asks_the_running_one_to_make_way(both: Ground) -> None:
+    both.operation(both.trigger(), overlap="cancel_running")
+    both.go_to(60)
+    both.claim()
+    start_all(both)
+    both.go_to(120)
+    both.claim()
+    both.go_to(180)
+    both.claim()
+    first, second, third = both.runs()
+    assert (first.state, first.cancel_requested_at) == ("cancelling", both.at(120))
+    assert (second.state, third.state) == ("cancelled", "queued")
+
+
+def test_allow_lets_them_run_side_by_side(both: Ground) -> None:
+    both.operation(both.trigger(), overlap="allow")
+    for minute in (1, 2, 3):
+        both.go_to(60 * minute)
+        both.claim()
+    assert both.states() == ["queued"] * 3
+    assert {run.lock_key for run in both.runs()} == {None}
+
+
+def test_a_manual_run_of_the_same_operation_is_no_overlap(both: Ground) -> None:
+    operation = both.operation(both.trigger())
+    both.go_to(60)
+    both.claim()
+    both.database.write("test.kind", lambda tx: tx.connection.execute(runs.update().values(kind="manual")))
+    both.go_to(120)
+    both.claim()
+    assert [run.state for run in both.runs(kind="scheduled")] == ["queued"]
+    assert operation.id == both.runs()[0].scheduled_operation_id
+
+
+# --- pause, update, delete -----------------------------------------------------------------------
+
+
+def test_a_pause_is_one_gap_that_says_why(both: Ground) -> None:
+    trigger = both.trigger()
+    both.operation(trigger)
+    both.schedules.pause_trigger(both.caller, trigger.id, reason="moving house", until_at=None)
+    for minute in range(1, 5):
+        both.go_to(60 * minute)
+        both.claim()
+    both.schedules.resume_trigger(both.caller, trigger.id)
+    both.go_to(300)
+    both.claim()
+    gap, run = both.runs()
+    assert (gap.state, gap.gap_count) == ("skipped_paused", 4)
+    assert "moving house" in gap.reason
+    assert (run.state, run.expected_at) == ("queued", both.at(300))
+
+
+def test_a_pause_ends_by_itself_at_its_time(both: Ground) -> None:
+    trigger = both.trigger()
+    operation = both.operation(trigger, overlap="allow")
+    both.schedules.pause_trigger(both.caller, trigger.id, reason="", until_at=both.at(180))
+    both.go_to(250)
+    both.claim()
+    gap, *found = both.runs()
+    assert (gap.state, gap.gap_count, gap.gap_last_at) == ("skipped_paused", 2, both.at(120))
+    assert [run.expected_at for run in found] == [both.at(180), both.at(240)]
+    assert stored(both, trigger).paused_at is None
+    assert accounted(both, operation, 60) == brute_force(60, START, both.clock.now())
+
+
+def test_updating_a_trigger_first_settles_what_is_due(both: Ground) -> None:
+    """I2: what was due by the old rules is accounted for by the old rules."""
+    trigger = both.trigger()
+    both.operation(trigger, overlap="allow")
+    both.go_to(130)
+    both.schedules.update_trigger(
+        both.caller,
+        trigger.id,
+        properties={"format": "interval", "pattern": "100", "start_time": "2026-03-01"},
+    )
+    both.go_to(200)
+    both.claim()
+    assert [run.expected_at for run in both.runs()] == [both.at(60), both.at(120), both.at(200)]
+
+
+def test_disabling_an_operation_first_settles_what_is_due_of_it(both: Ground) -> None:
+    trigger = both.trigger(window=0)
+    operation = both.operation(trigger)
+    both.go_to(70)
+    both.schedules.update_operation(both.caller, operation.id, {"enabled": False})
+    both.go_to(200)
+    both.claim()
+    both.schedules.update_operation(both.caller, operation.id, {"enabled": True})
+    both.go_to(240)
+    both.claim()
+    assert [(run.expected_at, run.state) for run in both.runs()] == [
+        (both.at(60), "cancelled"),
+        (both.at(240), "queued"),
+    ]
+
+
+def test_a_deleted_operation_keeps_the_rows_of_what_was_due(both: Ground) -> None:
+    trigger = both.trigger()
+    operation = both.operation(trigger)
+    both.go_to(60)
+    both.schedules.delete_operation(both.caller, operation.id)
+    both.go_to(120)
+    both.claim()
+    assert [(run.expected_at, run.state) for run in both.runs()] == [(both.at(60), "cancelled")]
+
+
+# --- what is broken ------------------------------------------------------------------------------
+
+
+def test_a_trigger_that_no_longer_holds_is_quarantined_and_stops_no_other(both: Ground) -> None:
+    broken, sound = both.trigger(), both.trigger()
+    both.operation(broken)
+    both.operation(sound)
+    both.database.write(
+        "test.break",
+        lambda tx: tx.connection.execute(
+            triggers.update()
+            .where(triggers.c.id == broken.id)
+            .values(properties={**broken.properties, "timezone": "Mars/Olympus"})
+        ),
+    )
+    both.go_to(60)
+    assert both.claim() == claim.Claimed(triggers=2, runs=1, quarantined=1, is_more=False)
+    assert [run.trigger_id for run in both.runs()] == [sound.id]
+    assert "timezone" in (both.schedules.get_trigger(both.caller, broken.id).quarantine_reason or "")
+    both.schedules.update_trigger(both.caller, broken.id, properties=broken.properties)
+    both.go_to(120)
+    both.claim()
+    assert len(both.runs(trigger_id=broken.id)) == 1
+
+
+def test_a_long_silence_is_settled_in_several_transactions(
+    both: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim, "MOST_TIMES", 100)
+    operations = [both.operation(both.trigger(window=0)) for _ in range(4)]
+    both.go_to(6000)
+    assert both.claim().is_more
+    both.claim_all()
+    for operation in operations:
+        assert accounted(both, operation, 60) == brute_force(60, START, both.clock.now())
+
+
+def test_an_operation_registered_within_a_gap_counts_only_its_own_times(both: Ground) -> None:
+    """As a clock that went back can make it."""
+    trigger = both.trigger(window=0, misfire="skip")
+    early, late = both.operation(trigger), both.operation(trigger)
+    table = (
+        scheduled_operations.update()
+        .where(scheduled_operations.c.id == late.id)
+        .values(registered_at=both.at(150))
+    )
+    both.database.write("test.late", lambda tx: tx.connection.execute(table))
+    both.go_to(330)
+    both.claim()
+    (gap,) = both.runs(scheduled_operation_id=late.id)
+    assert (gap.gap_first_at, gap.gap_count) == (both.at(180), 3)
+    (gap,) = both.runs(scheduled_operation_id=early.id)
+    assert (gap.gap_first_at, gap.gap_count) == (both.at(60), 5)
+
+
+def test_two_engines_on_one_database_fire_each_due_time_once(ground: Ground) -> None:
+    for _ in range(40):
+        ground.operation(ground.trigger(), overlap="allow")
+    ground.go_to(600)
+    databases = [ground.database, ground.reopened()]
+
+    def work(number: int) -> None:
+        while databases[number].write("test.claim", lambda tx: claim.claim(tx, limit=5)).triggers:
+            pass
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = Counter((run.scheduled_operation_id, run.expected_at) for run in ground.runs())
+    assert len(found) == 400
+    assert set(found.values()) == {1}
+
+
+# --- the property --------------------------------------------------------------------------------
+
+STEPS = st.one_of(
+    st.tuples(st.just("advance"), st.floats(0.1, 900)),
+    st.tuples(st.just("jump"), st.floats(-600, 900)),
+    st.tuples(st.just("claim"), st.integers(1, 3)),
+    st.tuples(st.just("end"), st.just(0)),
+    st.tuples(st.just("start"), st.just(0)),
+    st.tuples(st.just("pause"), st.integers(0, 2)),
+    st.tuples(st.just("resume"), st.integers(0, 2)),
+    st.tuples(st.just("disable"), st.integers(0, 2)),
+    st.tuples(st.just("enable"), st.integers(0, 2)),
+)
+
+
+class _Model:
+    """What must be accounted for: by brute force, from what was asked for and not from the rows."""
+
+    def __init__(self, every_s: int) -> None:
+        self.every_s = every_s
+        self.since: datetime | None = None
+        self.expected: list[datetime] = []
+        self.through = START
+
+    def switch(self, now: datetime, *, is_on: bool) -> None:
+        """What is due up to now belongs to the stretch that ends now."""
+        self.pass_to(now)
+        self.since = now if is_on else None
+
+    def pass_to(self, now: datetime) -> None:
+        if now > self.through:
+            if self.since is not None:
+                self.expected += brute_force(self.every_s, max(self.through, self.since), now)
+            self.through = now
+
+
+@given(
+    st.lists(STEPS, min_size=5, max_size=40),
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "misfire": st.sampled_from(["skip", "run_latest", "run_all"]),
+                "window": st.sampled_from([0, 45, 900]),
+                "max_catchup": st.integers(1, 4),
+                "every_s": st.sampled_from([7, 60, 301]),
+                "overlap": st.sampled_from(["skip", "queue_one", "cancel_running", "allow"]),
+            }
+        ),
+        min_size=3,
+        max_size=3,
+    ),
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_on_any_walk_every_due_time_is_accounted_for_exactly_once(
+    tmp_path: Path, steps: list[tuple[str, Any]], made: list[dict[str, Any]]
+) -> None:
+    ground = Ground(tmp_path, where=None)
+    try:
+        _walk(ground, steps, made)
+    finally:
+        ground.close()
+
+
+def _walk(ground: Ground, steps: list[tuple[str, Any]], made: list[dict[str, Any]]) -> None:
+    models, operations, all_triggers = [], [], []
+    for one in made:
+        properties = {name: one[name] for name in ("misfire", "window", "max_catchup")}
+        trigger = ground.trigger(pattern=str(one["every_s"]), **properties)
+        all_triggers.append(trigger)
+        operations.append(ground.operation(trigger, overlap=one["overlap"]))
+        models.append(_Model(one["every_s"]))
+        models[-1].switch(START, is_on=True)
+    for name, value in steps:
+        _step(ground, name, value, models, operations, all_triggers)
+    # Past every instant that has ever been, for the clock may have gone back.
+    latest = max(max(one.through for one in models), *(_fired(ground, one) for one in all_triggers))
+    ground.clock.jump(max(0.0, (latest - ground.clock.now()).total_seconds()))
+    ground.clock.advance(1)
+    ground.claim_all()
+    for model, operation in zip(models, operations, strict=True):
+        model.pass_to(ground.clock.now())
+        found = accounted(ground, operation, model.every_s)
+        assert sorted(found) == sorted(set(found)), "a due time has two rows"
+        assert sorted(found) == model.expected
+
+
+def _fired(ground: Ground, trigger: Trigger) -> datetime:
+    found: datetime = stored(ground, trigger).fired_through_at
+    return found
+
+
+def _step(
+    ground: Ground,
+    name: str,
+    value: Any,
+    models: list[_Model],
+    operations: list[ScheduledOperation],
+    all_triggers: list[Trigger],
+) -> None:
+    now = ground.clock.now()
+    match name:
+        case "advance":
+            ground.clock.advance(value)
+        case "jump":
+            ground.clock.jump(value)
+        case "claim":
+            ground.claim(limit=value)
+        case "start":
+            start_all(ground)
+        case "end":
+            end_all(ground)
+        case "pause":
+            ground.schedules.pause_trigger(ground.caller, all_triggers[value].id, reason="r", until_at=None)
+        case "resume":
+            ground.schedules.resume_trigger(ground.caller, all_triggers[value].id)
+        case _:
+            is_on = name == "enable"
+            is_changed = is_on != (models[value].since is not None)
+            ground.schedules.update_operation(ground.caller, operations[value].id, {"enabled": is_on})
+            if is_changed:
+                # What has fired before the clock went back has its row, and does not come again.
+                fired = _fired(ground, all_triggers[value])
+                models[value].switch(max(now, fired), is_on=is_on)
