@@ -8,7 +8,7 @@ poll that every loop keeps, and after each reconnect everybody is woken once, be
 from __future__ import annotations
 
 import os
-import select
+import selectors
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -93,10 +93,10 @@ class Listener:
 
     def _forward(self, connection: psycopg.Connection[Any], stop_end: int) -> None:
         """Wake for every commit of another process, until stopped or the connection is lost."""
-        while True:
-            ready, _, _ = select.select([connection.fileno(), stop_end], [], [])
-            if stop_end in ready:
-                return
-            senders = {one.payload for one in connection.notifies(timeout=0)}
-            if senders - {self._database.sender}:
-                self._wakeup.notify()
+        with selectors.DefaultSelector() as ends:
+            ends.register(connection.fileno(), selectors.EVENT_READ)
+            ends.register(stop_end, selectors.EVENT_READ)
+            while all(key.fd != stop_end for key, _ in ends.select()):
+                senders = {one.payload for one in connection.notifies(timeout=0)}
+                if senders - {self._database.sender}:
+                    self._wakeup.notify()
