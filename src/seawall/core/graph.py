@@ -38,8 +38,12 @@ def order(resources: Sequence[Mapping[str, Any]]) -> list[int]:
     needs: dict[int, list[int]] = {}
     for number, resource in enumerate(resources):
         needs[number] = []
-        for wanted in (resource.get("extra_info") or {}).get("depends_on", ()):
-            field = f"resources[{number}].extra_info.depends_on"
+        field = f"resources[{number}].extra_info.depends_on"
+        all_wanted = (resource.get("extra_info") or {}).get("depends_on", ())
+        if not isinstance(all_wanted, (list, tuple)):
+            faults.append(FieldFault(field, all_wanted, "must be a list"))
+            continue
+        for wanted in all_wanted:
             if not isinstance(wanted, Mapping) or not {"type", "id"} <= wanted.keys():
                 faults.append(FieldFault(field, wanted, "must name a type and an id"))
             elif key_of(wanted) not in places:

@@ -189,7 +189,7 @@ def _read_until(text: str | None, pattern: str) -> datetime | date | None:
 
 
 def _whole(text: str, name: str, most: int, pattern: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= most:
+    if not text.isascii() or not text.isdigit() or len(text) > 7 or not 0 < int(text) <= most:
         raise InvalidInputError.of(FIELD, pattern, f"{name} must be a whole number from 1 to {most}")
     return int(text)
 

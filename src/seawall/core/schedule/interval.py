@@ -15,7 +15,7 @@ _MAX_S = 100 * 366 * 86_400
 def check(pattern: str) -> int:
     """Whole seconds; ``InvalidInputError`` says what is wrong."""
     text = pattern.strip()
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= _MAX_S:
+    if not text.isascii() or not text.isdigit() or len(text) > 10 or not 0 < int(text) <= _MAX_S:
         raise InvalidInputError.of(FIELD, pattern, "must be a whole number of seconds, 1 or more")
     return int(text)
 

@@ -207,7 +207,13 @@ def _read_times(properties: Mapping[str, Any], values: Json, faults: list[FieldF
                 FieldFault(f"properties.{name}", value, "must be a time like 2030-01-31 02:00:00 (UTC)")
             )
             continue
-        values[name] = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        try:
+            values[name] = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        except OverflowError:
+            faults.append(FieldFault(f"properties.{name}", value, "lies outside the years 1 to 9999"))
+            continue
+        if name == "start_time" and not 1900 <= values[name].year <= 9000:
+            faults.append(FieldFault(f"properties.{name}", value, "must lie in the years 1900 to 9000"))
 
 
 def _read_zone(properties: Mapping[str, Any], values: Json, faults: list[FieldFault]) -> None:
