@@ -55,7 +55,9 @@ def test_a_definition_may_be_karbor_s_text(ground: Ground) -> None:
 def test_a_wrong_field_is_named(
     ground: Ground, wrong: dict[str, object], status: int, field: str | None
 ) -> None:
-    fault = ground.refused(status, "POST", "/scheduled_operations", ground.operation_body(**wrong))
+    body = ground.operation_body()
+    body["scheduled_operation"] |= wrong
+    fault = ground.refused(status, "POST", "/scheduled_operations", body)
     assert field is None or field in [one["field"] for one in fault["errors"]], fault
     assert ground.call("GET", "/scheduled_operations") == {"operations": []}
 
