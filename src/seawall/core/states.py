@@ -133,6 +133,7 @@ CHECKPOINT = Machine(
         ("error", "deleting"): "after error_checkpoint_days, or by a user",
         ("available", "error"): "its snapshot is gone from the bank, or a user has said so",
         ("available_with_warnings", "error"): "as above",
+        ("error", "protecting"): "the run that failed to make it is tried again",
         ("error", "available"): "a user's reset, after a structure check has passed",
         ("deleting", "deleted"): "its snapshot is gone from the bank",
         ("deleting", "error"): "its delete failed; the reason says why",

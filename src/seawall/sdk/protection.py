@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 Json = dict[str, Any]
 
@@ -54,6 +54,7 @@ class StepResult:
     added_bytes: int
     faults: tuple[SourceFault, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    """What else is worth keeping with the checkpoint; plain JSON."""
 
 
 @runtime_checkable
@@ -93,7 +94,16 @@ class TreeWriter(Protocol):
         """Back up a directory or a file as a tree (see ``repository.Writer.save_path``)."""
         ...
 
-    def save_stream(self, name: str, chunks: Iterable[bytes], **attributes: Any) -> Any:
+    def save_stream(
+        self,
+        name: str,
+        chunks: Iterable[bytes],
+        *,
+        mode: int = 0o600,
+        mtime_ns: int = 0,
+        uid: int = 0,
+        gid: int = 0,
+    ) -> Any:
         """Store a stream as a file node; nothing refers to it if the iterable raises."""
         ...
 
@@ -101,11 +111,27 @@ class TreeWriter(Protocol):
         """A tree of these nodes; its id."""
         ...
 
+    def dir_node(self, name: str, tree_id: str, *, like: Any = None) -> Any:
+        """A folder with this tree; mode, owner, times and attributes are those of the node ``like``."""
+        ...
+
+    def load_entries(self, tree_id: str) -> list[dict[str, Any]]:
+        """The entries of a stored tree, as JSON; ``DamagedError`` if it cannot be read."""
+        ...
+
 
 class TreeReader(Protocol):
     """The part of a repository that a protection may read when it restores."""
 
-    def restore(self, tree_id: str, target: Path, **options: Any) -> Any:
+    def restore(
+        self,
+        tree_id: str,
+        target: Path,
+        *,
+        overwrite: Literal["replace", "keep"] = "replace",
+        include: Sequence[str] = (),
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Any:
         """Write a tree below ``target`` (see ``repository.Repository.restore``)."""
         ...
 

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MoverPool: a few warm mover processes, each used by one run at a time.
+
+Whoever wants one while all are busy waits, and keeps its own right to be cancelled. While a mover works, the
+caller's ``check`` is asked a few times a second: when it raises (cancelled, timed out, lease lost), the mover
+is ended by SIGTERM and, a second later, SIGKILL. One that was ended, or died, is replaced by the next use.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from seawall.core.errors import LeaseLostError, MoverDiedError, StateError
+from seawall.protection.movers import frames
+from seawall.protection.movers.frames import Json
+from seawall.runtime.logging import get_logger
+
+log = get_logger(__name__)
+
+_LOOK_EVERY_MS: Final = 100
+_TERM_S: Final = 1.0
+# What a mover's environment keeps of ours: nothing that could be a secret (I10).
+_ENVIRONMENT: Final = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONHASHSEED", "SEAWALL_FAILPOINTS",
+    "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY",
+    "COVERAGE_PROCESS_START",
+)  # fmt: skip
+
+Check = Callable[[], None]
+ShowProgress = Callable[[int, int], None]
+
+
+def _nothing(*_: object) -> None:
+    return
+
+
+class Mover:
+    """One mover process. For one thread at a time."""
+
+    def __init__(self, scratch: Path, number: int) -> None:
+        """Starts the process and returns at once; the first call waits until it is ready."""
+        self.scratch = scratch / f"mover-{os.getpid()}-{number}"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "seawall.protection.movers.main"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+            bufsize=0,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._to = self._process.stdin.fileno()
+        self._from = self._process.stdout.fileno()
+        self._poll = select.poll()
+        self._poll.register(self._from, select.POLLIN)
+        self._is_ready = False
+        self._is_given_up = False
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def call(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        *,
+        check: Check = _nothing,
+        progress: ShowProgress = _nothing,
+        confirm: Check = _nothing,
+    ) -> Json:
+        """One request; its result.
+
+        Raises what the mover raised, ``MoverDiedError`` when the process ended, or what ``check`` or
+        ``confirm`` raised; after the last three the process is no more.
+        """
+        try:
+            if not self._is_ready:
+                self._answer(check, progress, confirm)
+                self._is_ready = True
+            self._send({"call": name, "arguments": dict(arguments)})
+            return self._answer(check, progress, confirm)
+        except _FromMoverError as error:
+            raise error.found from error
+        except BaseException:
+            self.end()
+            raise
+
+    def _send(self, frame: Json) -> None:
+        try:
+            frames.write(self._to, frame)
+        except BrokenPipeError:
+            raise self._died() from None
+
+    def _answer(self, check: Check, progress: ShowProgress, confirm: Check) -> Json:
+        while True:
+            while not self._poll.poll(_LOOK_EVERY_MS):
+                check()
+            frame = frames.read(self._from)
+            if frame is None:
+                raise self._died()
+            if "progress" in frame:
+                progress(*frame["progress"])
+                check()
+            elif "ask" in frame:
+                confirm()
+                self._send({"go": True})
+            elif "error" in frame:
+                raise _FromMoverError(frame["error"])
+            else:
+                return dict(frame["result"])
+
+    def _died(self) -> MoverDiedError | LeaseLostError:
+        if self._is_given_up:
+            return LeaseLostError("this process is stopping; somebody else goes on with the run")
+        try:
+            code = self._process.wait(_TERM_S)
+        except subprocess.TimeoutExpired:
+            return MoverDiedError(f"mover {self.pid} closed its pipe in the middle of its work")
+        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        return MoverDiedError(
+            f"mover {self.pid} ended {how} in the middle of its work",
+            hint="a mover that the system ends for lack of memory shows in the kernel's log"
+            if code == -9
+            else "",
+        )
+
+    def give_up(self) -> None:
+        """End the process from another thread than the one that uses it; that one cleans up."""
+        self._is_given_up = True
+        self._process.terminate()
+
+    def end(self) -> None:
+        """End the process within about a second, whatever it does. May be called twice."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(_TERM_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None and not pipe.closed:
+                pipe.close()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+class _FromMoverError(Exception):
+    """The mover said no; it lives and can be used again."""
+
+    def __init__(self, found: Json) -> None:
+        super().__init__(found.get("message"))
+        self.found = frames.raised(found)
+
+
+class MoverPool:
+    """Up to ``size`` movers. Thread-safe."""
+
+    def __init__(self, size: int, *, scratch: Path) -> None:
+        """``scratch`` is a folder of this host where movers put what they need for a step."""
+        self._size = size
+        self._scratch = scratch
+        self._changed = threading.Condition()
+        self._free: list[Mover] = []
+        self._busy: set[Mover] = set()
+        self._count = 0
+        self._is_closed = False
+
+    def warm(self) -> None:
+        """Start one mover, so that the first run need not wait for it; return at once."""
+        with self._changed:
+            if not self._is_closed and not self._free and not self._busy:
+                self._free.append(self._start())
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The processes that live now."""
+        with self._changed:
+            return tuple(mover.pid for mover in [*self._free, *self._busy] if mover.is_alive)
+
+    @contextmanager
+    def use(self, check: Check) -> Iterator[Mover]:
+        """A mover for the block; waits for a free one. ``StateError`` once the pool is closed."""
+        mover = self._take(check)
+        try:
+            yield mover
+        finally:
+            with self._changed:
+                self._busy.discard(mover)
+                is_kept = mover.is_alive and not self._is_closed
+                if is_kept:
+                    self._free.append(mover)
+                self._changed.notify()
+            if not is_kept:
+                mover.end()
+
+    def _take(self, check: Check) -> Mover:
+        with self._changed:
+            while True:
+                if self._is_closed:
+                    raise LeaseLostError("this process is stopping; somebody else goes on with the run")
+                # The one used last is the warmest.
+                while self._free:
+                    mover = self._free.pop()
+                    if mover.is_alive:
+                        self._busy.add(mover)
+                        return mover
+                    log.warning("a mover ended while it was idle", pid=mover.pid)
+                    mover.end()
+                if len(self._busy) < self._size:
+                    mover = self._start()
+                    self._busy.add(mover)
+                    return mover
+                self._changed.wait(_LOOK_EVERY_MS / 1000)
+                check()
+
+    def _start(self) -> Mover:
+        if self._is_closed:
+            raise StateError("the movers of this process are closed")
+        self._count += 1
+        return Mover(self._scratch, self._count)
+
+    def close(self) -> None:
+        """End all movers. Who waits for one gets a ``LeaseLostError``: somebody else goes on with the run."""
+        with self._changed:
+            self._is_closed = True
+            idle, self._free = self._free, []
+            busy = list(self._busy)
+            self._changed.notify_all()
+        for mover in idle:
+            mover.end()
+        for mover in busy:
+            mover.give_up()
