@@ -239,3 +239,70 @@ def test_kinds_that_we_do_not_know_are_faults(repository: Repository, tmp_path: 
     result = repository.restore(tree.hex(), tmp_path / "target")
     assert [str(fault) for fault in result.faults] == ["s: is of the kind 'socket', which is not restored"]
     assert list((tmp_path / "target").iterdir()) == []
+
+
+def test_if_changed_trusts_size_and_time_and_always_does_not(repository: Repository, tmp_path: Path) -> None:
+    tree = _three(repository, tmp_path / "source")
+    target = tmp_path / "target"
+    repository.restore(tree, target)
+    stamp = (target / "a").stat().st_mtime_ns
+    (target / "a").write_bytes(b"x" * 200_000)
+    os.utime(target / "a", ns=(stamp, stamp))
+    (target / "b").write_bytes(b"another size")
+    assert repository.restore(tree, target, overwrite="if-changed").bytes == 200_000
+    assert (target / "a").read_bytes() == b"x" * 200_000
+    assert repository.restore(tree, target, overwrite="always").bytes == 200_000
+    assert (target / "a").read_bytes() == (tmp_path / "source" / "a").read_bytes()
+    (target / "a").write_bytes(b"mine")
+    assert repository.restore(tree, target, overwrite="never").bytes == 0
+    assert (target / "a").read_bytes() == b"mine"
+
+
+def test_a_dry_run_says_what_a_restore_then_does_and_writes_nothing(
+    repository: Repository, tmp_path: Path
+) -> None:
+    odd_tree.make(tmp_path / "odd")
+    _, tree = commit(repository, tmp_path / "odd")
+    target = tmp_path / "target"
+    everything = repository.restore(tree, target, dry_run=True)
+    assert not target.exists()
+    target.mkdir()
+    (target / "big").write_bytes(b"other")
+    (target / "plain.txt").write_bytes(b"")
+    (target / "folder").symlink_to(tmp_path / "odd")
+    before = odd_tree.describe(target)
+    foreseen = repository.restore(tree, target, dry_run=True)
+    assert odd_tree.describe(target) == before
+    assert foreseen == everything
+    done = repository.restore(tree, target)
+    assert (done.items, done.faults) == (foreseen.items, foreseen.faults)
+    assert odd_tree.describe(target) == odd_tree.describe(tmp_path / "odd")
+    assert repository.restore(tree, target, dry_run=True).bytes == 0
+
+
+def test_a_dry_run_tells_of_what_is_lost(bank: DictBank, repository: Repository, tmp_path: Path) -> None:
+    tree = _three(repository, tmp_path / "source")
+    repository.index.clear()
+    repository.refresh()
+    (file,) = list(bank.list("index/"))
+    bank.delete(file.key)
+    repository.refresh()
+    with pytest.raises(DamagedError):
+        repository.restore(tree, tmp_path / "target", dry_run=True)
+
+
+def test_acls_come_back(repository: Repository, tmp_path: Path) -> None:
+    """As the extended attributes that the kernel keeps them in: user 1 may read."""
+    acl = bytes.fromhex(
+        "0200000001000600ffffffff020004000100000004000400ffffffff10000400ffffffff20000400ffffffff"
+    )
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "file").write_bytes(b"x")
+    try:
+        os.setxattr(tmp_path / "source" / "file", "system.posix_acl_access", acl)
+    except OSError:
+        pytest.skip("this file system has no ACLs")
+    _, tree = commit(repository, tmp_path / "source")
+    assert repository.restore(tree, tmp_path / "target").faults == ()
+    assert os.getxattr(tmp_path / "target" / "file", "system.posix_acl_access") == acl
+    assert odd_tree.describe(tmp_path / "target") == odd_tree.describe(tmp_path / "source")

@@ -11,10 +11,9 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal
 
 from seawall.core.errors import ConflictError, InvalidInputError, NotFoundError
-from seawall.repository import config, keys, locks, nodes, snapshot
+from seawall.repository import config, keys, locks, nodes, snapshot, tar
 from seawall.repository.check import Check
 from seawall.repository.crypto import Key
 from seawall.repository.faults import Fault
@@ -26,13 +25,11 @@ from seawall.repository.pack import BlobType
 from seawall.repository.prune import GRACE, MAX_UNUSED, Prune, PruneResult
 from seawall.repository.reader import Reader
 from seawall.repository.repair import Repair, RepairResult
-from seawall.repository.restore import Restore, RestoreResult
+from seawall.repository.restore import Overwrite, Restore, RestoreResult
 from seawall.repository.snapshot import Snapshot
 from seawall.repository.writer import Lock, Writer
 from seawall.sdk.bank import Bank
 from seawall.sdk.failpoints import failpoint
-
-Overwrite = Literal["replace", "keep"]
 
 
 class Repository:
@@ -266,15 +263,23 @@ class Repository:
         for blob_id in node.content:
             yield self._reader.blob(blob_id, BlobType.DATA)
 
+    def tar(self, tree_id: str, path: str = "") -> Iterator[bytes]:
+        """A folder or file of a tree as a tar stream (see ``tar``); without a path the tree's entries."""
+        return tar.stream(self._reader, self.find(tree_id, path))
+
     def restore(
         self,
         tree_id: str,
         target: Path,
         *,
-        overwrite: Overwrite = "replace",
+        overwrite: Overwrite = "always",
         include: Sequence[str] = (),
         progress: Callable[[int, int], None] | None = None,
+        dry_run: bool = False,
     ) -> RestoreResult:
-        """Write the entries of a tree into the folder ``target`` (see ``restore.Restore``)."""
-        job = Restore(self._reader, overwrite=overwrite, include=include, progress=progress)
+        """Write the entries of a tree into the folder ``target`` (see ``restore.Restore``).
+
+        Every blob is checked before it is written. A ``dry_run`` writes nothing and says what would be.
+        """
+        job = Restore(self._reader, overwrite=overwrite, include=include, progress=progress, dry_run=dry_run)
         return job.run(bytes.fromhex(tree_id), target)

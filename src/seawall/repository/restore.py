@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from seawall.core.errors import DamagedError, InvalidInputError
 from seawall.repository import attributes, nodes
@@ -26,12 +26,20 @@ from seawall.repository.reader import Reader
 from seawall.repository.walk import MAX_DEPTH
 from seawall.sdk.failpoints import failpoint
 
-Overwrite = Literal["replace", "keep"]
+Overwrite = Literal["if-changed", "always", "never", "replace", "keep"]
+"""What happens to a file that is there: ``always`` compares its content and replaces it where it differs,
+``if-changed`` takes it for the same when its size and modification time are, ``never`` leaves it. ``replace``
+and ``keep`` are other words for ``always`` and ``never``."""
 Progress = Callable[[int, int], None]
 
 _OPEN_DIR: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 _OPEN_OLD: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAKE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NOWHERE: Final = -1
+"""The descriptor of a folder that a dry run has not made."""
+_RESTORED: Final = frozenset(
+    {nodes.FILE, nodes.SYMLINK, nodes.FIFO, nodes.DEV, nodes.CHARDEV},
+)
 _HOLE_BYTES: Final = 4096
 _SHOW_BYTES: Final = 4 * 1024 * 1024
 _SHOW_ITEMS: Final = 64
@@ -72,12 +80,20 @@ class Restore:
     """One restore of one tree."""
 
     def __init__(
-        self, reader: Reader, *, overwrite: Overwrite, include: Sequence[str], progress: Progress | None
+        self,
+        reader: Reader,
+        *,
+        overwrite: Overwrite,
+        include: Sequence[str],
+        progress: Progress | None,
+        dry_run: bool = False,
     ) -> None:
-        if overwrite not in ("replace", "keep"):
-            raise InvalidInputError.of("overwrite", overwrite, "must be replace or keep")
+        if overwrite not in get_args(Overwrite):
+            raise InvalidInputError.of("overwrite", overwrite, "must be if-changed, always or never")
         self._reader = reader
-        self._keep = overwrite == "keep"
+        self._keep = overwrite in ("never", "keep")
+        self._trusts_times = overwrite == "if-changed"
+        self._dry_run = dry_run
         self._include = _checked_include(include)
         self._progress = progress
         self._shown = (0, 0)
@@ -95,6 +111,9 @@ class Restore:
         used as a folder; everything else is a fault in the result.
         """
         entries = self._reader.tree(tree_id)
+        if self._dry_run and not target.exists():
+            self._entries(_NOWHERE, entries, b"", 0)
+            return self._end()
         try:
             target.mkdir(parents=True, exist_ok=True)
             self._root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -104,6 +123,9 @@ class Restore:
             self._entries(self._root, entries, b"", 0)
         finally:
             os.close(self._root)
+        return self._end()
+
+    def _end(self) -> RestoreResult:
         for path in self._include:
             if path not in self._met:
                 self._fault(path, "is not in the tree")
@@ -149,19 +171,28 @@ class Restore:
         if depth >= MAX_DEPTH:
             raise _OddError(f"lies more than {MAX_DEPTH} folders deep")
         entries = self._reader.tree(node.subtree)
+        if self._dry_run and not self._has_folder(folder, node.name):
+            self._entries(_NOWHERE, entries, path, depth + 1)
+            self._items += whole
+            return
         made = self._make_folder(folder, node.name)
         inner = os.open(node.name, _OPEN_DIR, dir_fd=folder)
         try:
-            found = os.fstat(inner)
-            if os.geteuid() != 0 and found.st_uid == os.geteuid() and not found.st_mode & stat.S_IWUSR:
-                os.fchmod(inner, stat.S_IMODE(found.st_mode) | stat.S_IRWXU)
+            if not self._dry_run:
+                _make_writable(inner)
             self._entries(inner, entries, path, depth + 1)
-            if made or (whole and not self._keep):
+            if not self._dry_run and (made or (whole and not self._keep)):
                 self._troubles(path, attributes.apply(node, inner))
         finally:
             os.close(inner)
         if whole:
             self._items += 1
+
+    def _has_folder(self, folder: int, name: bytes) -> bool:
+        found = _lstat(name, folder)
+        if found is not None and not stat.S_ISDIR(found.st_mode) and self._keep:
+            raise _OddError("something else is in its place and is kept")
+        return found is not None and stat.S_ISDIR(found.st_mode)
 
     def _make_folder(self, folder: int, name: bytes) -> bool:
         found = _lstat(name, folder)
@@ -183,6 +214,9 @@ class Restore:
                 return
             if stat.S_ISDIR(found.st_mode):
                 raise _OddError("a folder is in its place and is not replaced")
+        if self._dry_run:
+            self._foresee(folder, node, path, found)
+            return
         link = (node.inode, node.device_id) if node.links > 1 and node.inode else None
         first = self._links.get(link) if link else None
         if first is not None and self._link(folder, node, first, found):
@@ -197,6 +231,18 @@ class Restore:
         if link is not None and first is None:
             made = os.stat(node.name, dir_fd=folder, follow_symlinks=False)
             self._links[link] = _Made(path, (made.st_dev, made.st_ino))
+
+    def _foresee(self, folder: int, node: Node, path: bytes, found: os.stat_result | None) -> None:
+        """Count what would be written, and write nothing."""
+        if node.type not in _RESTORED:
+            raise _OddError(f"is of the kind {node.type!r}, which is not restored")
+        self._items += 1
+        if node.type != nodes.FILE or (found is not None and self._same(folder, node, path, found)):
+            return
+        for blob_id in node.content:
+            if self._reader.size(blob_id) is None:
+                raise DamagedError(f"data blob {blob_id.hex()[:16]} is in no index")
+        self._bytes += node.size
 
     def _link(self, folder: int, node: Node, first: _Made, found: os.stat_result | None) -> bool:
         """Make it a further name of a file restored before; False if that has been moved meanwhile."""
@@ -230,11 +276,12 @@ class Restore:
             now = os.fstat(handle)
             if not stat.S_ISREG(now.st_mode) or now.st_size != node.size:
                 return False
-            for blob_id in node.content:
+            trusted = self._trusts_times and now.st_mtime_ns == node.mtime_ns
+            for blob_id in () if trusted else node.content:
                 size = self._reader.size(blob_id)
                 if size is None or hashlib.sha256(_read(handle, size)).digest() != blob_id:
                     return False
-            if not attributes.same(node, now, handle):
+            if not self._dry_run and not attributes.same(node, now, handle):
                 if now.st_nlink > 1:
                     return False  # its other names may lie outside the target
                 self._troubles(path, attributes.apply(node, handle))
@@ -327,7 +374,16 @@ def _part_name(name: bytes) -> bytes:
     return b".seawall-restore-" + hashlib.sha256(name).hexdigest()[:16].encode()
 
 
+def _make_writable(folder: int) -> None:
+    """Let its owner, if we are, make entries in it; its mode is set when they are there."""
+    found = os.fstat(folder)
+    if os.geteuid() != 0 and found.st_uid == os.geteuid() and not found.st_mode & stat.S_IWUSR:
+        os.fchmod(folder, stat.S_IMODE(found.st_mode) | stat.S_IRWXU)
+
+
 def _lstat(name: bytes, folder: int) -> os.stat_result | None:
+    if folder == _NOWHERE:
+        return None
     try:
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:

@@ -27,6 +27,7 @@ from seawall.core.errors import DamagedError, SourceError
 from seawall.repository import nodes
 from seawall.repository.chunker import Chunker, Readable
 from seawall.repository.nodes import Node
+from seawall.repository.patterns import Patterns
 from seawall.repository.quoting import quote
 from seawall.sdk.protection import SourceFault
 
@@ -42,6 +43,9 @@ _OPEN_DIR: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 _NO_XATTRS: Final = frozenset({errno.ENOTSUP, errno.ENODATA, errno.EPERM, errno.EACCES})
 _SHOW_BYTES: Final = 4 * 1024 * 1024
 _SHOW_ITEMS: Final = 64
+
+CACHE_TAG: Final = "CACHEDIR.TAG"
+_CACHE_SIGN: Final = b"Signature: 8a477f597d28d172789f06886806bc55"
 
 _Entries = Mapping[str, dict[str, Any]]
 
@@ -116,12 +120,38 @@ def _reason(error: OSError) -> str:
     return error.strerror or repr(error)
 
 
+def _is_cache(handle: int, entries: Sequence[os.DirEntry[str]]) -> bool:
+    """Whether a folder says of itself that it is a cache, by the tag that programs agreed on."""
+    if not any(entry.name == CACHE_TAG for entry in entries):
+        return False
+    try:
+        file = os.open(CACHE_TAG, _OPEN_FILE, dir_fd=handle)
+    except OSError:
+        return False  # a tag that cannot be read says nothing; the file itself becomes a fault
+    try:
+        return stat.S_ISREG(os.fstat(file).st_mode) and os.read(file, len(_CACHE_SIGN)) == _CACHE_SIGN
+    finally:
+        os.close(file)
+
+
 class Walk:
     """One walk of one root."""
 
     def __init__(
-        self, store: BlobStore, chunker: Chunker, excludes: Sequence[str], progress: Progress | None
+        self,
+        store: BlobStore,
+        chunker: Chunker,
+        excludes: Sequence[str],
+        progress: Progress | None,
+        *,
+        patterns: Sequence[str] = (),
+        one_file_system: bool = False,
+        exclude_caches: bool = False,
     ) -> None:
+        self._patterns = Patterns(patterns)
+        self._one_file_system = one_file_system
+        self._exclude_caches = exclude_caches
+        self._device = -1
         self.figures = Figures()
         self._store = store
         self._chunker = chunker
@@ -179,6 +209,7 @@ class Walk:
         handle = os.open(text, _OPEN_DIR)
         try:
             found = os.fstat(handle)
+            self._device = found.st_dev
             node = self._plain_node(os.fsencode(os.path.basename(text) or "root"), nodes.DIR, found)
             node.xattrs = self._xattrs(handle, text)
             node.subtree = self._folder(handle, text, old, 0)
@@ -200,22 +231,34 @@ class Walk:
         """Store a folder's entries; raises ``OSError`` if it cannot be listed."""
         with os.scandir(handle) as listing:
             entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
-        excluded = self._excluded.get(path, ())
+        if self._exclude_caches and _is_cache(handle, entries):
+            entries = [entry for entry in entries if entry.name == CACHE_TAG]
         encoded = []
         for entry in entries:
             name = entry.name
-            if name in excluded:
+            if self._left_out(path, name):
                 continue
             try:
                 found = entry.stat(follow_symlinks=False)
             except OSError as error:
                 self._fault(path, name, _reason(error))
                 continue
+            if self._is_elsewhere(found) and not stat.S_ISDIR(found.st_mode):
+                continue
             key = quote(os.fsencode(name)) if old else ""
             node = self._entry(handle, path, name, found, old.get(key), depth)
             if node is not None:
                 encoded.append(node.encode())
         return self._store.save_tree(encoded)
+
+    def _left_out(self, path: str, name: str) -> bool:
+        if name in self._excluded.get(path, ()):
+            return True
+        return bool(self._patterns) and self._patterns.exclude(path.rstrip("/") + "/" + name)
+
+    def _is_elsewhere(self, found: os.stat_result) -> bool:
+        """Whether it lies on another file system than the root, and that matters."""
+        return self._one_file_system and self._device >= 0 and found.st_dev != self._device
 
     def _entry(
         self,
@@ -335,8 +378,12 @@ class Walk:
         below = path.rstrip("/") + "/" + name
         inner = os.open(name, _OPEN_DIR, dir_fd=handle)
         try:
-            node = self._plain_node(os.fsencode(name), nodes.DIR, os.fstat(inner))
+            found = os.fstat(inner)
+            node = self._plain_node(os.fsencode(name), nodes.DIR, found)
             node.xattrs = self._xattrs(inner, below)
+            if self._is_elsewhere(found):  # a place where something is mounted: it alone
+                node.subtree = self._store.save_tree([])
+                return node
             entries = self._parent_entries(old.get("subtree") if old else None)
             node.subtree = self._folder(inner, below, entries, depth + 1)
         finally:

@@ -166,15 +166,28 @@ class Writer:
         excludes: Sequence[str] = (),
         parent_tree: str | None = None,
         progress: Progress | None = None,
+        patterns: Sequence[str] = (),
+        one_file_system: bool = False,
+        exclude_caches: bool = False,
     ) -> TreeResult:
         """Store a folder (its entries) or a file (a tree with this one entry).
 
         ``excludes`` are absolute paths that are left out with all beneath them. ``parent_tree`` is what this
         returned for the same path before. ``progress`` gets (bytes done, items done), unchanged ones
-        included. What could not be read whole is in ``faults``; ``SourceError`` when the root cannot be read.
+        included. ``patterns`` leave out what they match (see ``patterns``), ``one_file_system`` what is
+        mounted below, ``exclude_caches`` what lies in a folder with a ``CACHEDIR.TAG``. What could not be
+        read whole is in ``faults``; ``SourceError`` when the root cannot be read.
         """
         before = self._packer.stored_bytes
-        walk = Walk(self, self._files, excludes, progress)
+        walk = Walk(
+            self,
+            self._files,
+            excludes,
+            progress,
+            patterns=patterns,
+            one_file_system=one_file_system,
+            exclude_caches=exclude_caches,
+        )
         tree_id, root = walk.root(path, parent_tree)
         self._packer.drain()
         figures = walk.figures
