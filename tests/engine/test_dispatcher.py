@@ -244,7 +244,6 @@ def test_a_timeout_ends_the_work_as_failed(ground: Ground) -> None:
     ground.until(lambda: ground.states() == ["failed"], step_s=0.2)
     run = ground.runs()[0]
     assert run.error["code"] == "timed_out"
-    assert run.ended_at - run.started_at < timedelta(seconds=35)
 
 
 def test_a_cancel_reaches_running_work(ground: Ground) -> None:
@@ -324,7 +323,6 @@ def test_a_dead_process_s_run_is_taken_over_and_resumes_after_its_journaled_step
     run = ground.runs()[0]
     assert seen == [("resume", {"done": 1}, None), {"done": 2}]
     assert run.take_overs == 1
-    assert run.ended_at - ground.at(60) < timedelta(seconds=LEASE_S + 3)
 
 
 def test_a_process_that_starts_again_takes_its_own_runs_back_at_once(ground: Ground) -> None:
@@ -528,3 +526,20 @@ def test_a_disabled_service_takes_no_new_work(ground: Ground) -> None:
     assert ground.states() == ["queued"]
     ground.database.write("test.enable", lambda tx: services.enable(tx, service))
     ground.until(lambda: ground.states() == ["success"], step_s=0.2)
+
+
+def test_what_was_claimed_ahead_of_a_long_run_goes_back_to_whoever_has_room(ground: Ground) -> None:
+    """Runs that end at once are claimed in ever larger batches; a long one among them holds up none."""
+    work = held(ground)
+    trigger = ground.trigger()
+    for number in range(40):
+        ground.operation(trigger, call="hold" if number >= 20 else "nothing", priority=number)
+    ground.go_to(60)
+    ground.claim_all()
+    ground.dispatcher(executor=ThreadPool(workers=2))
+    ground.until(lambda: ground.states().count("in_progress") == 2 == len(work.contexts), step_s=0.1)
+    ground.dispatcher(host="there", executor=ThreadPool(workers=20))
+    ground.until(lambda: len(work.contexts) == 20, step_s=0.1)
+    work.let_go.set()
+    ground.until(lambda: set(ground.states()) == {"success"}, step_s=0.05)
+    assert len({context.run_id for context in work.contexts}) == 20

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -56,8 +55,6 @@ def test_what_is_due_fires_and_is_carried_out_by_itself(
     ground.dispatcher()
     ground.until(lambda: ground.states() == ["success"] * 3, step_s=0.5)
     assert [run.expected_at for run in ground.runs()] == [ground.at(60), ground.at(120), ground.at(180)]
-    for run in ground.runs():
-        assert run.triggered_at - run.expected_at < timedelta(seconds=5)
 
 
 def test_a_trigger_made_while_it_runs_needs_nothing_more(

@@ -41,6 +41,10 @@ log = get_logger(__name__)
 _WATCH_S = 0.25
 _FLUSH_S = 1.0
 _BACK_OFF_S = 1.0
+# Runs that end within a turn let the next one claim twice as many, up to so many times the executor's room.
+_MOST_AHEAD = 32
+# What was claimed ahead and has not begun after so long is handed back.
+_AHEAD_S = 1.0
 _Line = tuple[int, "datetime", str, str]
 
 
@@ -52,6 +56,10 @@ class _Running:
     context: RunContext
     lock: threading.Lock = field(default_factory=threading.Lock)
     is_begun: bool = False
+    is_extra: bool = False
+    """Claimed ahead of the executor's room, because runs end faster than turns can be written."""
+    is_given_up: bool = False
+    """Claimed ahead, but others take longer than it seemed: it goes back to whoever has room."""
     is_told: bool = False
     """Whether the executor has been told to stop it."""
 
@@ -79,6 +87,8 @@ class _Turn:
     """Whose leases are extended."""
     is_reaping: bool = False
     limit: int = 0
+    room: int = 0
+    """Of the limit, how many could start at once."""
     hand_back: list[tuple[int, int]] = field(default_factory=list)
     # --- answers
     lost: list[Outcome] = field(default_factory=list)
@@ -128,6 +138,9 @@ class Dispatcher:
         self._is_ending = False
         self._is_enabled = True
         self._failures = 0
+        self._ahead = 1
+        self._is_full = False
+        self._extra_at = 0.0
         self._renew_at = self._flush_at = self._reap_at = self._watch_at = self._claim_at = 0.0
         self._thread = threading.Thread(target=self._loop, name="dispatcher", daemon=True)
 
@@ -206,7 +219,7 @@ class Dispatcher:
         turn = _Turn(ended)
         for running, outcome in ended:
             self._collect(turn, running)
-            if outcome is None and self._is_draining:
+            if outcome is None and (self._is_draining or running.is_given_up):
                 # It stopped because it is handed back; where it was taken over this does nothing.
                 turn.hand_back.append(running.key)
         if now >= self._flush_at:
@@ -220,7 +233,10 @@ class Dispatcher:
             self._reap_at = now + self._poll_s
             turn.is_reaping = True
         if not self._is_draining and (is_woken or ended or turn.is_reaping):
-            turn.limit = self._executor.capacity()
+            turn.room = self._executor.capacity()
+            has_all_ended = len(ended) == len(self._running)
+            self._ahead = min(self._ahead * 2, _MOST_AHEAD) if self._is_full and has_all_ended else 1
+            turn.limit = turn.room * self._ahead
         return turn
 
     def _collect(self, turn: _Turn, running: _Running) -> None:
@@ -248,6 +264,8 @@ class Dispatcher:
             self._wakeup.notify()
         for held in turn.extended:
             self._hear(held, lease_until=now + self._lease_s)
+        if turn.limit:
+            self._is_full = len(turn.claimed) == turn.limit
         if turn.claimed:
             failpoint("runs.claim.after_commit")
             self._submit(turn, now)
@@ -297,7 +315,7 @@ class Dispatcher:
     # --- one run -----------------------------------------------------------------------------
 
     def _submit(self, turn: _Turn, now: float) -> None:
-        tasks = []
+        tasks: list[RunTask] = []
         for claimed in turn.claimed:
             context = RunContext(
                 claimed,
@@ -307,9 +325,10 @@ class Dispatcher:
                 protection=self._protection,
                 lease_until=now + self._lease_s,
             )
-            running = _Running(claimed, context)
+            running = _Running(claimed, context, is_extra=len(tasks) >= turn.room)
             self._running[claimed.row] = running
             tasks.append(self._task(running))
+        self._extra_at = now + _AHEAD_S
         try:
             self._executor.submit(tasks)
         except StateError:
@@ -352,6 +371,10 @@ class Dispatcher:
         for running in holding:
             if running.context.look() is not None:
                 self._tell(running)
+            elif running.is_extra and self._clock.monotonic() >= self._extra_at and running.begin():
+                # The executor's call returns at once from now on.
+                running.is_given_up = True
+                self._end(running, None)
 
     def _hear(self, held: Held, lease_until: float | None = None) -> None:
         running = self._running.get(held.row)
