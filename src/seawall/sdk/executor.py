@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Executor: runs claimed work somewhere (M9).
 
-The dispatcher claims run rows up to ``capacity()`` and submits them; the task's ``call`` does everything,
-recording of the outcome included, so an executor only has to call it once, or not at all: a task that is
+The dispatcher claims run rows up to ``capacity()``, more while runs end at once, and submits them; the
+task's ``call`` does everything, so an executor only has to call it once, or not at all: a task that is
 never called is taken over when its lease ends (I3, I4). The contract suite is
 ``seawall.sdk.testing.executor_suite``.
 """
@@ -20,7 +20,8 @@ class RunTask:
 
     run_id: str
     call: Callable[[], None]
-    """Executes the operation and records its outcome. Never raises."""
+    """Executes the operation and hands its outcome to the dispatcher, which records it. Never raises; a
+    second call returns at once."""
     cancel: Callable[[], None]
     """Asks the running call to stop soon; thread-safe, may be called twice, at any time."""
 

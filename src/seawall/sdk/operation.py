@@ -175,5 +175,6 @@ class Operation(Protocol):
 
     def run(self, definition: Json, context: OperationContext) -> Mapping[str, Any] | None:
         """Do it. The returned figures become the run's result; an exception makes it failed, and its
-        text the reason (``SeawallError`` keeps its code; ``retryable`` ones are retried by policy)."""
+        text the reason (``SeawallError`` keeps its code; ``retryable`` ones, and those that are not ours,
+        are retried by policy)."""
         ...
