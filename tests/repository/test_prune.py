@@ -190,6 +190,33 @@ def test_a_writer_keeps_what_it_has_itself_stored_before(repository: Repository)
     assert whole(repository)
 
 
+def test_a_pack_that_was_named_again_and_taken_out_again_waits_anew(repository: Repository) -> None:
+    shared = os.urandom(4000)
+    old = save(repository, [shared])
+    early = repository.lock(now=NOW)
+    with repository.writer(early) as writer:
+        node = writer.save_bytes("0", shared)
+        repository.forget(old)
+        other = Repository(repository.bank, repository.key, repository._config, "", NOW)
+        run(other)
+        tree = writer.save_nodes([node])
+        made = writer.commit(tree, hostname="h", username="u", paths=[], tags=[], time=NOW)
+    early.release()
+    evening = NOW + timedelta(hours=20)
+    late = Repository(repository.bank, repository.key, repository._config, "", NOW)
+    held = late.lock(now=evening)
+    with late.writer(held) as writer:
+        writer.save_bytes("0", shared)
+        repository.forget(made)
+        assert run(repository, evening).waiting_packs == 2
+        held.refresh(evening + timedelta(minutes=20))
+        held.refresh(evening + timedelta(minutes=40))
+        assert run(repository, evening + timedelta(minutes=50), grace=timedelta(hours=20)).deleted_packs == 0
+        last = _commit(writer, [shared], evening + timedelta(minutes=51))
+    assert content(repository, last, "0") == shared
+    assert whole(repository)
+
+
 class Meddling(DictBank):
     """Calls once when something is about to be put or deleted."""
 

@@ -229,24 +229,26 @@ class Prune:
 
     def _phase_two(self, markers: Sequence[Pending], live: set[str]) -> set[bytes]:
         """Delete what is due; the packs that still wait."""
-        waiting: set[bytes] = set()
         now = self._clock()
-        for marker in markers:
-            packs = [
-                pack_id
-                for pack_id in marker.packs
-                if pack_id in self._sizes and self._index.number_of(pack_id) < 0
-            ]
-            is_due = now >= marker.at + self._grace and not live & marker.holders
-            if not self._lock.exclusive and not is_due:
-                waiting.update(packs)
-                self._result.waiting_packs += len(packs)
-                self._result.waiting_bytes += sum(self._sizes[pack_id] for pack_id in packs)
-                continue
-            self._delete_packs(packs)
+        due = [
+            marker
+            for marker in markers
+            if self._lock.exclusive or (now >= marker.at + self._grace and not live & marker.holders)
+        ]
+        waiting = {pack_id for marker in markers if marker not in due for pack_id in marker.packs}
+        waiting = {pack_id for pack_id in waiting if self._is_loose(pack_id)}
+        self._result.waiting_packs = len(waiting)
+        self._result.waiting_bytes = sum(self._sizes[pack_id] for pack_id in waiting)
+        for marker in due:  # a pack that was named again and taken out again waits by its last marker
+            self._delete_packs(
+                pack_id for pack_id in marker.packs if self._is_loose(pack_id) and pack_id not in waiting
+            )
             self._confirm()
             pending.remove(self._bank, marker)
         return waiting
+
+    def _is_loose(self, pack_id: bytes) -> bool:
+        return pack_id in self._sizes and self._index.number_of(pack_id) < 0
 
     def _delete_packs(self, packs: Iterable[bytes]) -> None:
         for pack_id in packs:
