@@ -214,7 +214,7 @@ def newest_good(connection: Connection, *, plan_id: str, repository_id: str) -> 
 
 
 def failing(connection: Connection, *, limit: int = 100) -> list[Checkpoint]:
-    """The newest ended checkpoint of each scope in which that one is in ``error`` (I6: such scopes are held)."""
+    """The newest ended checkpoint of each scope in which that one is in ``error``: the held scopes (I6)."""
     later = checkpoints.alias("later")
     is_newest = ~sa.exists().where(
         later.c.plan_id == checkpoints.c.plan_id,

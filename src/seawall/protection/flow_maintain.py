@@ -34,6 +34,8 @@ class MaintainFlow:
         place = ground.place(repository)
         with ground.movers.use(context.check) as mover:
             figures = self._reconcile(mover, place)
+            context.confirm_lease()
+            figures["prune"] = mover.call("prune", {"place": place}, check=context.check)
         ground.database.write(
             "repositories.maintained", lambda tx: rows.set_maintained(tx, self._repository_id)
         )

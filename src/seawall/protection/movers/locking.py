@@ -22,12 +22,18 @@ class SessionLock:
     """Held from the first byte of a session to its end. One that cannot be refreshed expires, and then no
     snapshot is written under it."""
 
-    def __init__(self, repository: Repository, clock: Clock) -> None:
+    def __init__(self, repository: Repository, clock: Clock, *, task: str = "") -> None:
+        """``ConflictError`` names who is in the way."""
         self._clock = clock
-        self._lock = RepositoryLock.acquire(repository.bank, repository.key, now=clock.now())
+        self._lock = RepositoryLock.acquire(repository.bank, repository.key, now=clock.now(), task=task)
         self._ended = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="lock", daemon=True)
         self._keeper.start()
+
+    @property
+    def inner(self) -> RepositoryLock:
+        """The lock itself."""
+        return self._lock
 
     def is_expired(self, now: datetime) -> bool:
         return self._lock.is_expired(now)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,7 @@ from seawall.protection.movers.frames import Json, shown
 from seawall.protection.movers.locking import SessionLock
 from seawall.protection.movers.recheck import missing_part
 from seawall.repository import Repository, Writer
+from seawall.repository.locks import PRUNE
 from seawall.runtime.registry import PluginKind, Plugins, load_plugins
 from seawall.sdk.bank import Bank, SubBank
 from seawall.sdk.clock import Clock
@@ -80,6 +81,7 @@ class Worker:
             "snapshots": self._call_snapshots,
             "manifest": self._call_manifest,
             "forget": self._call_forget,
+            "prune": self._call_prune,
             "check": self._call_check,
             "absent": self._call_absent,
         }
@@ -314,6 +316,17 @@ class Worker:
         for snapshot_id in dict.fromkeys(ids):
             repository.forget(snapshot_id)
         return {"forgotten": list(dict.fromkeys(ids))}
+
+    def _call_prune(self, arguments: Json) -> Json:
+        """Remove stale locks, then give back what no snapshot needs, beside running backups (I12)."""
+        repository = self._repository(arguments["place"])
+        stale = repository.remove_stale_locks(now=self._clock.now())
+        lock = SessionLock(repository, self._clock, task=PRUNE)
+        try:
+            result = repository.prune(lock.inner, clock=self._clock.now)
+        finally:
+            lock.release()
+        return {"stale_locks": stale, **asdict(result)}
 
 
 class _Scratch:
