@@ -136,10 +136,7 @@ class Node:
                 value.get("links", 0),
                 target,
                 value.get("device", 0),
-                [
-                    (pair["name"], base64.b64decode(pair["value"] or ""))
-                    for pair in value.get("extended_attributes") or ()
-                ],
+                parse_xattrs(value),
                 [bytes.fromhex(blob_id) for blob_id in value.get("content") or ()],
                 bytes.fromhex(subtree) if subtree else None,
             )
@@ -188,6 +185,29 @@ def format_time(time_ns: int) -> str:
     return f"{_second_text(second)}.{rest:09}".rstrip("0") + "Z"
 
 
+@lru_cache(maxsize=4096)
+def _second_of(text: str) -> int:
+    return timegm(datetime.fromisoformat(text).timetuple())
+
+
+def is_time(text: Any, time_ns: int) -> bool:
+    """Whether a stored time is this one; a text that is no time is not."""
+    if text == format_time(time_ns):
+        return True
+    try:
+        return parse_time(text) == time_ns
+    except (TypeError, ValueError):
+        return False
+
+
+def parse_xattrs(value: dict[str, Any]) -> list[tuple[str, bytes]]:
+    """The extended attributes of one JSON object; raises what ``Node.decode`` takes for damage."""
+    return [
+        (pair["name"], base64.b64decode(pair["value"] or ""))
+        for pair in value.get("extended_attributes") or ()
+    ]
+
+
 def parse_time(text: str) -> int:
     """Nanoseconds since 1970 of an RFC 3339 time in any zone; 0 for no text, ``ValueError`` for a bad one."""
     if not text:
@@ -199,8 +219,7 @@ def parse_time(text: str) -> int:
         end += 1
     decimals = text[20:end]
     zone = text[end:]
-    head = datetime.fromisoformat(text[:19])
-    second = timegm(head.timetuple())
+    second = _second_of(text[:19])
     if zone != "Z":
         hours, minutes = int(zone[1:3]), int(zone[4:6])
         second -= (hours * 3600 + minutes * 60) * (-1 if zone[0] == "-" else 1)

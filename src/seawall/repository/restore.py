@@ -291,8 +291,11 @@ class Restore:
 
     def _file(self, folder: int, node: Node, path: bytes, *, replaces: bool) -> None:
         part = _part_name(node.name)
-        _remove(part, folder)
-        handle = os.open(part, _MAKE, 0o600, dir_fd=folder)
+        try:
+            handle = os.open(part, _MAKE, 0o600, dir_fd=folder)
+        except FileExistsError:  # left by a restore that was killed
+            _remove(part, folder)
+            handle = os.open(part, _MAKE, 0o600, dir_fd=folder)
         try:
             self._fill(handle, node)
             self._troubles(path, attributes.apply(node, handle))
