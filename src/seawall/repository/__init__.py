@@ -7,10 +7,25 @@ It knows ``seawall.sdk`` and ``seawall.core`` and nothing else of the project. `
 from __future__ import annotations
 
 from seawall.repository.faults import Fault
+from seawall.repository.locks import LockInfo, RepositoryLock
 from seawall.repository.nodes import Node
+from seawall.repository.prune import PruneResult
+from seawall.repository.repair import RepairResult
 from seawall.repository.repository import Repository
 from seawall.repository.restore import RestoreResult
 from seawall.repository.snapshot import Snapshot
 from seawall.repository.writer import TreeResult, Writer
 
-__all__ = ["Fault", "Node", "Repository", "RestoreResult", "Snapshot", "TreeResult", "Writer"]
+__all__ = [
+    "Fault",
+    "LockInfo",
+    "Node",
+    "PruneResult",
+    "RepairResult",
+    "Repository",
+    "RepositoryLock",
+    "RestoreResult",
+    "Snapshot",
+    "TreeResult",
+    "Writer",
+]

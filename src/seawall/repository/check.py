@@ -224,10 +224,7 @@ class Check:
         return faults
 
     def _compare_entry(self, pack_id: bytes, blob: PackedBlob) -> None:
-        if not any(
-            place.pack_id == pack_id and place.blob == blob
-            for place in self._index.locations(blob.id, blob.type)
-        ):
+        if not self._index.has_entry(pack_id, blob):
             raise DamagedError(f"blob {blob.id.hex()[:16]} stands elsewhere by the index")
 
     # --- snapshots, trees, files -----------------------------------------------------------------
@@ -243,6 +240,10 @@ class Check:
 
     def _is_lost(self, blob_id: bytes, blob_type: BlobType) -> str:
         """Why a blob cannot be read, or nothing."""
+        if not (self._lost_packs or self._short_packs or self._bad_blobs) and self._index.has(
+            blob_id, blob_type
+        ):
+            return ""
         reason = f"{blob_type.word} blob {blob_id.hex()[:16]} is in no index"
         for place in self._index.locations(blob_id, blob_type):
             name = f"pack {place.pack_id.hex()[:16]}"

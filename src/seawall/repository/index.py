@@ -252,6 +252,14 @@ class Index:
                 yield self._location(segment.records[position : position + _RECORD_BYTES])
                 position += _RECORD_BYTES
 
+    def has_entry(self, pack_id: bytes, blob: PackedBlob) -> bool:
+        """Whether the index says that this pack holds this blob at this place."""
+        number = self._pack_numbers.get(pack_id, -1)
+        if number < 0:
+            return False
+        record = _RECORD.pack(blob.id, blob.type, number, blob.offset, blob.length, blob.unpacked)
+        return any(segment.find(record) >= 0 for segment in self._segments)
+
     def find(self, blob_id: bytes, blob_type: BlobType) -> Location | None:
         """One place where this blob stands, or None."""
         return next(self.locations(blob_id, blob_type), None)
