@@ -60,10 +60,11 @@ def run_seawall(arguments: Sequence[str], data: Path, *, timeout_s: float = 120)
 class Seawall:
     """``seawall serve`` on one data folder, in a process group of its own."""
 
-    def __init__(self, data: Path, port: int, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, data: Path, port: int = 0, environment: Mapping[str, str] | None = None) -> None:
+        """On ``port``, or with 0 on one that is free now."""
         self.data = data
         self.environment = dict(environment or {})
-        self._port = port
+        self._port = port or free_port()
         self._log = data.parent / f"{data.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._http: httpx.Client | None = None
@@ -92,7 +93,11 @@ class Seawall:
                 return None
             return True if answer.status_code == 200 else None
 
-        wait_until("seawall serve to be ready", ready, timeout_s=30)
+        try:
+            wait_until("seawall serve to be ready", ready, timeout_s=60)
+        except DemoError:
+            self.kill()
+            raise
         url = (self.data / "api-url").read_text().strip()
         token = (self.data / "admin-token").read_text().strip()
         self._http = httpx.Client(base_url=url, headers={"X-Auth-Token": token}, timeout=60)
@@ -101,7 +106,10 @@ class Seawall:
     def kill(self) -> None:
         """SIGKILL the service and every mover: the power cut."""
         if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            try:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it and its movers have ended by themselves
             self._process.wait()
             self._close()
 

@@ -32,7 +32,7 @@ def data_folder(path: Path, settings: str = SETTINGS) -> Path:
 @pytest.fixture
 def seawall(tmp_path: Path) -> Iterator[Seawall]:
     """A running one; it is killed at the end."""
-    served = Seawall(data_folder(tmp_path / "data"), 0)
+    served = Seawall(data_folder(tmp_path / "data"))
     served.start()
     yield served
     served.kill()

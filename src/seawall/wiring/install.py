@@ -50,6 +50,9 @@ def open_installation(settings: Settings, clock: Clock) -> Installation:
             project_id, is_new = database.write("install.project", _ensure_project)
             _ensure_token(settings, database, project_id)
             default = providers.ensure_default(folder)
+            if is_new and default is not None:
+                # Only now: a bank's folder that is gone later is perhaps not mounted, and never made anew.
+                folder.bank.mkdir(mode=0o700, exist_ok=True)
             allowlist.ensure_default(folder.projects, ADMIN)
             _ensure_kit(settings, database, install_key, default, project_id)
         except BaseException:
