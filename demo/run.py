@@ -208,7 +208,7 @@ class Story:
 
     def words(self, run: Json) -> str:
         due = instant(run["expected_at"]).strftime("%H:%M:%S")
-        text = f"due {due}  run {run['id'][:8]}  {run['state']}"
+        text = f"due {due}  run {run['id'][-8:]}  {run['state']}"
         if run["state"] == "success":
             took = (instant(run["ended_at"]) - instant(run["started_at"])).total_seconds()
             result: Json = run["result"] or {}
@@ -238,7 +238,7 @@ class Story:
         run = wait_until("a backup with a pack on the bank", torn, timeout_s=40)
         self.seawall.kill()
         self.killed = run["id"]
-        say(f"killed in the middle of run {run['id'][:8]}: a pack of it is on the bank, no snapshot")
+        say(f"killed in the middle of run {run['id'][-8:]}: a pack of it is on the bank, no snapshot")
         took = self.seawall.start()
         say(f"started again in {took:.1f} s")
 
@@ -472,7 +472,7 @@ class Story:
         )
         found: list[Any] = json.loads(output)
         expect(len(found) == 1, f"the killed run has {len(found)} snapshots on the bank")
-        say(f"exactly one snapshot on the bank is of run {self.killed[:8]}: {found[0]['id'][:8]}")
+        say(f"exactly one snapshot on the bank is of run {self.killed[-8:]}: {found[0]['id'][:8]}")
 
 
 def tell(folder: Path, chosen: Path) -> None:

@@ -17,6 +17,7 @@ from seawall.client import Connection, find_address
 from seawall.core.errors import InvalidInputError, NotFoundError
 from seawall.runtime.folder import DataFolder, default_data_dir
 
+_SHORTEST_PART = 4
 _ID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}|\d+")
 
 Limit = Annotated[int, typer.Option("--limit", min=1, help="At most this many.")]
@@ -88,7 +89,7 @@ def only_provider(api: Connection) -> str:
 
 
 def find(noun: Noun, api: Connection, word: str) -> str:
-    """The id that a word stands for: an id, ``latest``, a name, or the beginning of an id.
+    """The id that a word stands for: an id, ``latest``, a name, or the beginning or end of an id.
 
     ``NotFoundError`` when there is none, ``InvalidInputError`` when there are several.
     """
@@ -98,7 +99,9 @@ def find(noun: Noun, api: Connection, word: str) -> str:
     if word == "latest" and items:
         return str(items[0]["id"])
     matches = [one for one in items if one.get("name") == word]
-    matches = matches or [one for one in items if len(word) >= 4 and str(one["id"]).startswith(word)]
+    if len(word) >= _SHORTEST_PART:
+        matches = matches or [one for one in items if str(one["id"]).startswith(word)]
+        matches = matches or [one for one in items if str(one["id"]).endswith(word)]
     if len(matches) > 1:
         ids = ", ".join(str(one["id"]) for one in matches)
         raise InvalidInputError.of(noun.name, word, f"stands for several: {ids}")

@@ -22,6 +22,15 @@ Columns = Sequence[tuple[str, Cell]]
 """(heading, key or function of the item)"""
 
 
+# A table that has less room than this shows the ends of ids; every command takes those, too.
+_WIDE = 120
+_SHORT_ID = 8
+_IDS = frozenset({"id", "checkpoint", "trigger", "run"})
+_TEXTS = frozenset(
+    {"name", "remark", "reason", "resources", "target", "finding", "hint", "what", "tags", "pattern"}
+)
+
+
 class Form(StrEnum):
     """How an answer is written."""
 
@@ -42,15 +51,23 @@ def show_list(items: Sequence[Json], columns: Columns, form: Form) -> None:
     if form is not Form.TABLE:
         _dump(list(items), form)
         return
+    console = _console()
+    is_narrow = console.width < _WIDE
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading, _ in columns:
-        is_id = heading == "id"
-        table.add_column(heading, no_wrap=is_id, overflow="fold" if is_id else "ellipsis")
-    for item in items:
-        table.add_row(
-            *(escape(_text(cell(item) if callable(cell) else item.get(cell))) for _, cell in columns)
+        # Free text gives way to what cannot be read when it is cut: ids, instants, states, sizes.
+        table.add_column(
+            heading, no_wrap=heading not in _TEXTS, overflow="fold", min_width=min(len(heading), 12)
         )
-    _console().print(table)
+    for item in items:
+        cells = (_text(cell(item) if callable(cell) else item.get(cell)) for _, cell in columns)
+        table.add_row(
+            *(
+                escape(cell[-_SHORT_ID:] if is_narrow and heading in _IDS else cell)
+                for (heading, _), cell in zip(columns, cells, strict=True)
+            )
+        )
+    console.print(table)
 
 
 def show_item(item: Json, form: Form) -> None:

@@ -38,79 +38,81 @@ def register(app: typer.Typer) -> None:
     add_list(noun, TRIGGERS)
     add_show(noun, TRIGGERS)
     add_delete(noun, TRIGGERS)
+    for command in (create, update, pause, resume, preview):
+        noun.command()(command)
 
-    @noun.command()
-    def create(
-        context: typer.Context,
-        name: str,
-        form: Annotated[str, typer.Option("--format", help="crontab, calendar or interval.")],
-        pattern: Annotated[str, typer.Option(help="e.g. '0 2 * * *', 'RRULE:FREQ=DAILY' or 3600.")],
-        properties: Property = None,
-        output: FormOption = Form.TABLE,
-    ) -> None:
-        """Make a time trigger."""
-        wanted = {"format": form, "pattern": pattern, **_pairs(properties)}
-        body = {"trigger_info": {"name": name, "type": "time", "properties": wanted}}
-        with connection(context) as api:
-            show_item(api.call("POST", "/triggers", body)["trigger_info"], output)
 
-    @noun.command()
-    def update(
-        context: typer.Context,
-        which: str,
-        name: Annotated[str | None, typer.Option(help="A new name.")] = None,
-        properties: Property = None,
-        output: FormOption = Form.TABLE,
-    ) -> None:
-        """Change single properties of a trigger; an empty value takes one away."""
-        with connection(context) as api:
-            found = find(TRIGGERS, api, which)
-            body: Json = {} if name is None else {"name": name}
-            if properties:
-                known = api.call("GET", f"/triggers/{found}")["trigger_info"]["properties"]
-                merged = {**known, **_pairs(properties)}
-                body["properties"] = {key: value for key, value in merged.items() if value != ""}
-            changed = api.call("PUT", f"/triggers/{found}", {"trigger_info": body})
-            show_item(changed["trigger_info"], output)
+def create(
+    context: typer.Context,
+    name: str,
+    form: Annotated[str, typer.Option("--format", help="crontab, calendar or interval.")],
+    pattern: Annotated[str, typer.Option(help="e.g. '0 2 * * *', 'RRULE:FREQ=DAILY' or 3600.")],
+    properties: Property = None,
+    output: FormOption = Form.TABLE,
+) -> None:
+    """Make a time trigger."""
+    wanted = {"format": form, "pattern": pattern, **_pairs(properties)}
+    body = {"trigger_info": {"name": name, "type": "time", "properties": wanted}}
+    with connection(context) as api:
+        show_item(api.call("POST", "/triggers", body)["trigger_info"], output)
 
-    @noun.command()
-    def pause(
-        context: typer.Context,
-        which: str,
-        reason: Annotated[str, typer.Option(help="Why; shown wherever the trigger is.")],
-        until: Annotated[str | None, typer.Option(help="An instant, e.g. 2030-01-01T00:00:00Z.")] = None,
-    ) -> None:
-        """Let a trigger not fire for now; what it misses is accounted for."""
-        with connection(context) as api:
-            found = find(TRIGGERS, api, which)
-            api.call("POST", f"/triggers/{found}/pause", {"reason": reason, "until": until})
-            say(f"trigger {found} is paused")
 
-    @noun.command()
-    def resume(context: typer.Context, which: str) -> None:
-        """Let a paused trigger fire again."""
-        with connection(context) as api:
-            found = find(TRIGGERS, api, which)
-            api.call("POST", f"/triggers/{found}/resume")
-            say(f"trigger {found} fires again")
+def update(
+    context: typer.Context,
+    which: str,
+    name: Annotated[str | None, typer.Option(help="A new name.")] = None,
+    properties: Property = None,
+    output: FormOption = Form.TABLE,
+) -> None:
+    """Change single properties of a trigger; an empty value takes one away."""
+    with connection(context) as api:
+        found = find(TRIGGERS, api, which)
+        body: Json = {} if name is None else {"name": name}
+        if properties:
+            known = api.call("GET", f"/triggers/{found}")["trigger_info"]["properties"]
+            merged = {**known, **_pairs(properties)}
+            body["properties"] = {key: value for key, value in merged.items() if value != ""}
+        changed = api.call("PUT", f"/triggers/{found}", {"trigger_info": body})
+        show_item(changed["trigger_info"], output)
 
-    @noun.command()
-    def preview(
-        context: typer.Context,
-        form: Annotated[str, typer.Option("--format", help="crontab, calendar or interval.")],
-        pattern: str,
-        properties: Property = None,
-        count: Annotated[int, typer.Option(min=1, max=100)] = 5,
-        output: FormOption = Form.TABLE,
-    ) -> None:
-        """Say when a pattern would fire, without making anything."""
-        body = {"properties": {"format": form, "pattern": pattern, **_pairs(properties)}, "count": count}
-        with connection(context) as api:
-            answer = api.call("POST", "/triggers/preview", body)
-        if output is Form.TABLE and answer.get("description"):
-            say(str(answer["description"]))
-        columns = (("at (UTC)", lambda one: instant(one["at"])), ("local", "local"), ("note", "note"))
-        show_list(answer["times"], columns, output)
+
+def pause(
+    context: typer.Context,
+    which: str,
+    reason: Annotated[str, typer.Option(help="Why; shown wherever the trigger is.")],
+    until: Annotated[str | None, typer.Option(help="An instant, e.g. 2030-01-01T00:00:00Z.")] = None,
+) -> None:
+    """Let a trigger not fire for now; what it misses is accounted for."""
+    with connection(context) as api:
+        found = find(TRIGGERS, api, which)
+        api.call("POST", f"/triggers/{found}/pause", {"reason": reason, "until": until})
+        say(f"trigger {found} is paused")
+
+
+def resume(context: typer.Context, which: str) -> None:
+    """Let a paused trigger fire again."""
+    with connection(context) as api:
+        found = find(TRIGGERS, api, which)
+        api.call("POST", f"/triggers/{found}/resume")
+        say(f"trigger {found} fires again")
+
+
+def preview(
+    context: typer.Context,
+    form: Annotated[str, typer.Option("--format", help="crontab, calendar or interval.")],
+    pattern: str,
+    properties: Property = None,
+    count: Annotated[int, typer.Option(min=1, max=100)] = 5,
+    output: FormOption = Form.TABLE,
+) -> None:
+    """Say when a pattern would fire, without making anything."""
+    body = {"properties": {"format": form, "pattern": pattern, **_pairs(properties)}, "count": count}
+    with connection(context) as api:
+        answer = api.call("POST", "/triggers/preview", body)
+    if output is Form.TABLE and answer.get("description"):
+        say(str(answer["description"]))
+    columns = (("at (UTC)", lambda one: instant(one["at"])), ("local", "local"), ("note", "note"))
+    show_list(answer["times"], columns, output)
 
 
 def _pairs(given: list[str] | None) -> dict[str, str]:

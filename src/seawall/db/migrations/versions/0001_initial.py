@@ -226,7 +226,7 @@ def _restores() -> None:
     op.create_index(op.f("ix_restores_project_id"), "restores", ["project_id"], unique=False)
 
 
-def _runs() -> None:
+def _runs() -> None:  # long: one table
     op.create_table(
         "runs",
         sa.Column("row", _KEY, autoincrement=True, nullable=False),
