@@ -238,6 +238,7 @@ def _used(path: Path) -> Repository:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)  # some forty processes of restic and ours
 @pytest.mark.parametrize("exclusive", [False, True])
 def test_a_prune_killed_anywhere_harms_nothing_and_restic_agrees(
     exclusive: bool, restic: Restic, tmp_path: Path
