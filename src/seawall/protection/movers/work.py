@@ -216,11 +216,15 @@ class Worker:
         }
 
     def _call_recheck(self, arguments: Json) -> Json:
-        """Which of these trees, journaled before a crash, cannot be relied on, and why."""
-        repository = self._begun().repository
+        """Which of these trees, journaled before a crash, cannot be relied on, and why.
+
+        The packs of the others count as used by this session: its snapshot is written only if they are all
+        still there (I12).
+        """
+        writer = self._begun().writer
         found = {}
         for tree_id in arguments["trees"]:
-            reason = missing_part(repository, tree_id)
+            reason = writer.adopt(tree_id)
             if reason is not None:
                 found[tree_id] = reason
         return {"missing": found}

@@ -23,6 +23,7 @@ from seawall.sdk.protection import Json, ResourceRef, StepContext, StepResult, T
 
 _PAGES: Final = 2000
 _CHUNK_BYTES: Final = 1024 * 1024
+_HEADER_BYTES: Final = 100
 _BUSY_S: Final = 30.0
 _BESIDE: Final = ("-wal", "-shm", "-journal")
 
@@ -59,7 +60,7 @@ class SqliteProtection:
         copy = context.scratch / "copy"
         try:
             _copy(found.path, copy, context)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise SourceError(f"sqlite {resource.id}: cannot be copied: {error}") from error
         status = found.status
         size = copy.stat().st_size
@@ -120,8 +121,19 @@ def _open(path: Path, options: str) -> sqlite3.Connection:
     )
 
 
+def _how_to_read(source: Path) -> str:
+    """Read only, but for a database in WAL mode that nobody has open: SQLite makes its two files beside it
+    even for a reader, and only one that may write takes them away again."""
+    with source.open("rb") as file:
+        header = file.read(_HEADER_BYTES)
+    is_idle_wal = header[18:20] == b"\x02\x02" and not Path(f"{source}-wal").exists()
+    return "mode=rw" if is_idle_wal else "mode=ro"
+
+
 def _copy(source: Path, copy: Path, context: StepContext) -> None:
-    with closing(_open(source, "mode=ro")) as reading, closing(_open(copy, "mode=rwc")) as writing:
+    how = _how_to_read(source)
+    with closing(_open(source, how)) as reading, closing(_open(copy, "mode=rwc")) as writing:
+        reading.execute("PRAGMA query_only = ON")
         # A copy in a scratch folder is made again after a crash: nothing of it need be durable.
         writing.execute("PRAGMA synchronous = OFF")
         reading.execute("BEGIN")
@@ -130,7 +142,8 @@ def _copy(source: Path, copy: Path, context: StepContext) -> None:
         reading.backup(
             writing,
             pages=_PAGES,
-            progress=lambda _, left, total: context.progress((total - left) * page_bytes, 0),
+            # Each byte is read twice, here and from the copy: half of it is done then.
+            progress=lambda _, left, total: context.progress((total - left) * page_bytes // 2, 0),
             sleep=0.01,
         )
         reading.execute("ROLLBACK")
@@ -148,12 +161,13 @@ def _check(path: Path) -> None:
 
 
 def _chunks(path: Path, context: StepContext) -> Iterator[bytes]:
+    size = path.stat().st_size
     done = 0
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             yield chunk
             done += len(chunk)
-            context.progress(done, 0)
+            context.progress((size + done) // 2, 0)
     context.progress(done, 1)
 
 
@@ -214,10 +228,13 @@ def _put_in_place(made: Path, place: Path) -> None:
         Path(f"{place}{suffix}").unlink(missing_ok=True)
     folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        failpoint("sqlite.journals.before_fsync")
         os.fsync(folder)
+        failpoint("sqlite.journals.after_fsync")
         failpoint("sqlite.restore.before_rename")
         os.rename(made, place)
         failpoint("sqlite.restore.after_rename")
+        failpoint("sqlite.restore.before_folder_fsync")
         os.fsync(folder)
         failpoint("sqlite.restore.after_folder_fsync")
     finally:
