@@ -194,6 +194,39 @@ scheduled_operations = sa.Table(
     sa.Column("updated_at", Instant, nullable=False),
 )
 
+# What an event trigger listens to; its properties stand with the trigger.
+event_triggers = sa.Table(
+    "event_triggers",
+    metadata,
+    sa.Column("trigger_row", RowKey, sa.ForeignKey("triggers.row"), primary_key=True, autoincrement=False),
+    sa.Column("source", sa.Text, nullable=False, index=True),
+    # Of the source ``operation``: the scheduled operation whose ends fire it.
+    sa.Column("operation_id", Uid, index=True),
+    # Of the source ``webhook``: what its requests are signed with, under the install key (I10).
+    sa.Column("sealed_secret", sa.Text),
+)
+
+# Which events have fired a trigger: each does so once, whatever became of its runs.
+event_receipts = sa.Table(
+    "event_receipts",
+    metadata,
+    _ref("trigger_row", "triggers"),
+    sa.Column("event_id", sa.Text, nullable=False),
+    sa.Column("at", Instant, nullable=False, index=True),
+    sa.PrimaryKeyConstraint("trigger_row", "event_id"),
+)
+
+# What has happened and is still to be told to the broker; written in the transaction in which it happened.
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    _key(),
+    sa.Column("id", Uid, nullable=False),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("event", Document, nullable=False),
+    sa.Column("at", Instant, nullable=False),
+)
+
 runs = sa.Table(
     "runs",
     metadata,
@@ -238,6 +271,8 @@ runs = sa.Table(
     sa.Column("gap_first_at", Instant),
     sa.Column("gap_last_at", Instant),
     sa.Column("gap_count", RowKey),
+    # How many runs, each fired by the end of the one before, led to this one; NULL is none.
+    sa.Column("depth", sa.Integer),
     sa.UniqueConstraint("subject_id", "kind", "occurrence"),
     sa.Index(
         "ix_runs_queued",

@@ -31,6 +31,7 @@ def upgrade() -> None:
     _run_logs()
     _run_steps()
     _scheduled_operations()
+    _events()
 
 
 def _audit() -> None:
@@ -268,6 +269,7 @@ def _runs() -> None:  # long: one table
         sa.Column("gap_first_at", sa.BigInteger(), nullable=True),
         sa.Column("gap_last_at", sa.BigInteger(), nullable=True),
         sa.Column("gap_count", _KEY, nullable=True),
+        sa.Column("depth", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("row", name=op.f("pk_runs")),
         sa.UniqueConstraint("id", name=op.f("uq_runs_id")),
         sa.UniqueConstraint(
@@ -444,4 +446,40 @@ def _scheduled_operations() -> None:
     )
     op.create_index(
         op.f("ix_scheduled_operations_trigger_row"), "scheduled_operations", ["trigger_row"], unique=False
+    )
+
+
+def _events() -> None:
+    op.create_table(
+        "event_triggers",
+        sa.Column("trigger_row", _KEY, autoincrement=False, nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("operation_id", sa.Uuid(as_uuid=False), nullable=True),
+        sa.Column("sealed_secret", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["trigger_row"], ["triggers.row"], name=op.f("fk_event_triggers_trigger_row_triggers")
+        ),
+        sa.PrimaryKeyConstraint("trigger_row", name=op.f("pk_event_triggers")),
+    )
+    op.create_index(op.f("ix_event_triggers_source"), "event_triggers", ["source"], unique=False)
+    op.create_index(op.f("ix_event_triggers_operation_id"), "event_triggers", ["operation_id"], unique=False)
+    op.create_table(
+        "event_receipts",
+        sa.Column("trigger_row", _KEY, nullable=False),
+        sa.Column("event_id", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["trigger_row"], ["triggers.row"], name=op.f("fk_event_receipts_trigger_row_triggers")
+        ),
+        sa.PrimaryKeyConstraint("trigger_row", "event_id", name=op.f("pk_event_receipts")),
+    )
+    op.create_index(op.f("ix_event_receipts_at"), "event_receipts", ["at"], unique=False)
+    op.create_table(
+        "outbox",
+        sa.Column("row", _KEY, autoincrement=True, nullable=False),
+        sa.Column("id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("type", sa.Text(), nullable=False),
+        sa.Column("event", sa.JSON(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("row", name=op.f("pk_outbox")),
     )
