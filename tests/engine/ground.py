@@ -46,6 +46,9 @@ CALLS: dict[str, Callable[[Json, OperationContext], Mapping[str, Any] | None]] =
 class Ground:
     """One installation; ``dispatcher`` makes one more process on it."""
 
+    loop_s = 1.0
+    """How often a dispatcher looks for what others left."""
+
     def __init__(self, folder: Path, *, where: Path | None, clock: FakeClock | None = None) -> None:
         self.folder = folder
         self.clock = clock or FakeClock(START)
@@ -172,7 +175,7 @@ class Ground:
             host=host,
             lease_s=LEASE_S,
             heartbeat_s=5,
-            poll_s=1,
+            poll_s=self.loop_s,
         )
         if is_started:
             made.start(self.service(host))

@@ -325,6 +325,20 @@ def test_a_dead_process_s_run_is_taken_over_and_resumes_after_its_journaled_step
     assert run.take_overs == 1
 
 
+def test_a_take_over_takes_no_longer_than_the_lease_and_one_loop(ground: Ground) -> None:
+    """I4. Fake time goes on only while every thread waits, so that no real second counts."""
+    abandoned(ground)
+    claimed_at = ground.clock.now()
+    ground.dispatcher(host="there")
+    while ground.runs()[0].take_overs == 0:
+        ground.clock.wait_for_waiters()
+        ground.clock.advance(0.25)
+        ground.clock.wait_for_waiters()
+        assert ground.clock.now() <= claimed_at + timedelta(seconds=LEASE_S + ground.loop_s)
+    assert ground.clock.now() > claimed_at + timedelta(seconds=LEASE_S)
+    ground.until(lambda: ground.states() == ["success"])
+
+
 def test_a_process_that_starts_again_takes_its_own_runs_back_at_once(ground: Ground) -> None:
     """M4."""
     abandoned(ground)
@@ -485,10 +499,13 @@ def test_two_processes_share_the_work_and_run_each_once(ground: Ground) -> None:
         ground.operation(trigger, call="count")
     ground.dispatcher(host="one")
     ground.dispatcher(host="two", database=ground.reopened())
+    # A turn that time overtakes would count its leases from before it.
+    ground.clock.wait_for_waiters(2)
     ground.go_to(60)
+    ground.clock.wait_for_waiters(2)
     ground.claim_all()
     ground.wakeup.notify()
-    ground.until(lambda: set(ground.states()) == {"success"}, step_s=0.01)
+    ground.until(lambda: set(ground.states()) == {"success"})
     assert len(count) == len(set(count)) == 60
 
 
