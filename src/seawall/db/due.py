@@ -149,12 +149,12 @@ def registrations_within(
     if not records:
         return {}
     query = f"""
-        WITH d AS MATERIALIZED ({_source(connection, "spans", t="bigint", f="bigint", l="bigint")})
+        WITH d AS MATERIALIZED ({select_of(connection, "spans", t="bigint", f="bigint", l="bigint")})
         SELECT DISTINCT o.trigger_row, o.registered_at FROM d CROSS JOIN scheduled_operations AS o
         WHERE o.trigger_row = d.t AND o.registered_at > d.f AND o.registered_at <= d.l AND o.enabled
         ORDER BY 1, 2"""
     found: dict[int, list[int]] = {}
-    for row, instant in connection.execute(sa.text(query), {"spans": _json(records)}):
+    for row, instant in connection.execute(sa.text(query), {"spans": as_json(records)}):
         found.setdefault(row, []).append(instant)
     return found
 
@@ -164,7 +164,7 @@ def apply(tx: Tx, decided: Decided) -> int:
     for gaps in decided.gaps:
         if gaps:
             _write_gaps(tx, gaps)
-    inserted = _write_runs(tx, decided.runs) if decided.runs else 0
+    inserted = write_runs(tx, decided.runs) if decided.runs else 0
     if decided.advances:
         _advance(tx, decided.advances)
     return inserted
@@ -199,9 +199,18 @@ RUN_COLUMNS = (
 )
 
 
-def _write_runs(tx: Tx, records: Sequence[Mapping[str, Any]]) -> int:
-    source = _source(tx.connection, "due", **_RUN)
-    parameters = {"due": _json(records), "now": to_micros(tx.now), **_new_id(tx.now)}
+def write_runs(
+    tx: Tx,
+    records: Sequence[Mapping[str, Any]],
+    *,
+    kind: RunKind = RunKind.SCHEDULED,
+    depth: int | None = None,
+) -> int:
+    """Insert the runs of all operations of the triggers in ``records`` (see ``Decided.runs``), each by its
+    operation's overlap policy; how many rows that were. An occurrence that is there already must not be
+    among them: it would make way for itself."""
+    source = select_of(tx.connection, "due", **_RUN)
+    parameters = {"due": as_json(records), "now": to_micros(tx.now), **new_id_prefix(tx.now)}
     policies = set(tx.connection.execute(sa.text(_POLICIES.format(source=source)), parameters).scalars())
     if "queue_one" in policies:
         tx.connection.execute(sa.text(_REPLACE.format(source=source)), parameters)
@@ -210,10 +219,12 @@ def _write_runs(tx: Tx, records: Sequence[Mapping[str, Any]]) -> int:
             tx.connection.execute(sa.text(statement.format(source=source)), parameters)
     statement = _INSERT.format(
         source=source,
-        id=_id(tx.connection),
+        id=new_row_id(tx.connection),
         lock=_hex(tx.connection, "o.id"),
         other=_of_definition(tx.connection, "scheduled_operation_id"),
         columns=RUN_COLUMNS,
+        kind=kind.value,
+        depth="NULL" if depth is None else int(depth),
     )
     return tx.connection.execute(sa.text(statement), parameters).rowcount
 
@@ -249,7 +260,7 @@ _CANCEL_WORKING = f"""
 # ``cancel_running``: the last one waits. What works on a plan, and what may not overlap, has the operation's
 # lock: one works at a time, and never beside a retention of the same scope (I6).
 _INSERT = f"""
-    INSERT INTO runs ({{columns}})
+    INSERT INTO runs ({{columns}}, depth)
     WITH d AS MATERIALIZED ({{source}}),
     r AS MATERIALIZED (
         SELECT o.row AS operation_row, d.e, d.o, d.d, d.s, CASE
@@ -261,7 +272,7 @@ _INSERT = f"""
                 THEN 1 ELSE 0 END
             ELSE 1 - d.l END AS is_skipped
         FROM d CROSS JOIN scheduled_operations AS o WHERE {_OWN})
-    SELECT {{id}}, o.project_id, o.user_id, 'scheduled', 'scheduled_operation', o.id, r.o, o.operation_type,
+    SELECT {{id}}, o.project_id, o.user_id, '{{kind}}', 'scheduled_operation', o.id, r.o, o.operation_type,
         o.definition, o.id, t.id, o.plan_id, o.host,
         CASE WHEN o.overlap = 'allow' AND o.plan_id IS NULL AND r.s = 0 THEN NULL
             WHEN o.operation_type = 'retention' THEN coalesce(replace({{other}}, '-', ''), {{lock}})
@@ -271,7 +282,7 @@ _INSERT = f"""
             WHEN o.overlap = 'skip' THEN 'an earlier run of this operation had not ended'
             ELSE 'a newer one took its place' END,
         o.priority, r.e, :now, r.d, o.timeout_s, CASE r.is_skipped WHEN 1 THEN :now END,
-        0, 0, o.retry_max_attempts, o.retry_delay_s, 0
+        0, 0, o.retry_max_attempts, o.retry_delay_s, 0, {{depth}}
     FROM r CROSS JOIN scheduled_operations AS o CROSS JOIN triggers AS t
     WHERE o.row = r.operation_row AND t.row = o.trigger_row
     ON CONFLICT DO NOTHING"""
@@ -310,10 +321,10 @@ _INSERT_GAPS = f"""
 
 def _write_gaps(tx: Tx, records: Sequence[Mapping[str, Any]]) -> None:
     """A gap of the same state and reason as the operation's newest row lets that one grow (I1)."""
-    source = _source(tx.connection, "gaps", **_GAP)
-    parameters = {"gaps": _json(records), "now": to_micros(tx.now), **_new_id(tx.now)}
+    source = select_of(tx.connection, "gaps", **_GAP)
+    parameters = {"gaps": as_json(records), "now": to_micros(tx.now), **new_id_prefix(tx.now)}
     tx.connection.execute(sa.text(_GROW.format(source=source)), parameters)
-    statement = _INSERT_GAPS.format(source=source, id=_id(tx.connection), columns=RUN_COLUMNS)
+    statement = _INSERT_GAPS.format(source=source, id=new_row_id(tx.connection), columns=RUN_COLUMNS)
     tx.connection.execute(sa.text(statement), parameters)
 
 
@@ -330,8 +341,8 @@ _RESUME = (
 
 def _advance(tx: Tx, records: Sequence[Mapping[str, Any]]) -> None:
     """Move triggers on in one statement; ``fired_through_at`` only grows (I1)."""
-    source = _source(tx.connection, "advances", t="bigint", f="bigint", n="bigint")
-    tx.connection.execute(sa.text(_ADVANCE.format(source=source)), {"advances": _json(records)})
+    source = select_of(tx.connection, "advances", t="bigint", f="bigint", n="bigint")
+    tx.connection.execute(sa.text(_ADVANCE.format(source=source)), {"advances": as_json(records)})
     if resumed := [int(one["t"]) for one in records if one.get("u")]:
         tx.connection.execute(sa.text(_RESUME.format(", ".join(map(str, resumed)))))
 
@@ -339,7 +350,7 @@ def _advance(tx: Tx, records: Sequence[Mapping[str, Any]]) -> None:
 # --- what the databases spell differently --------------------------------------------------------
 
 
-def _source(connection: sa.Connection, parameter: str, **columns: str) -> str:
+def select_of(connection: sa.Connection, parameter: str, **columns: str) -> str:
     """A select of the records in a JSON parameter."""
     if is_postgresql(connection):
         named = ", ".join(f"{name} {kind}" for name, kind in columns.items())
@@ -348,13 +359,13 @@ def _source(connection: sa.Connection, parameter: str, **columns: str) -> str:
     return f"SELECT {named} FROM json_each(:{parameter})"
 
 
-def _new_id(now: datetime) -> dict[str, str]:
+def new_id_prefix(now: datetime) -> dict[str, str]:
     """The first half of the ids of one statement: version 7 UUIDs, whose order is that of their insertion,
     keep the index on them narrow where it grows."""
     return {"prefix": f"{to_micros(now) // 1000 & 0xFFFFFFFFFFFF:012x}7{secrets.token_hex(2)[1:]}8"}
 
 
-def _id(connection: sa.Connection) -> str:
+def new_row_id(connection: sa.Connection) -> str:
     if is_postgresql(connection):
         return "CAST(:prefix || substr(replace(CAST(gen_random_uuid() AS text), '-', ''), 18) AS uuid)"
     return ":prefix || substr(lower(hex(randomblob(8))), 2)"
@@ -370,5 +381,5 @@ def _of_definition(connection: sa.Connection, name: str) -> str:
     return f"json_extract(o.definition, '$.{name}')"
 
 
-def _json(records: Sequence[Mapping[str, Any]]) -> str:
+def as_json(records: Sequence[Mapping[str, Any]]) -> str:
     return orjson.dumps(records).decode()

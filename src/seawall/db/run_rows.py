@@ -14,7 +14,7 @@ from seawall.core.errors import NotFoundError, StateError
 from seawall.core.listing import ListQuery
 from seawall.core.records import LogLine, Page, Run
 from seawall.core.states import CheckpointStatus, RestoreStatus, RunState
-from seawall.db import keyset
+from seawall.db import events, keyset
 from seawall.db.session import Tx
 from seawall.db.tables import checkpoints, restores, run_logs, runs
 
@@ -176,10 +176,13 @@ def _end_waiting(tx: Tx, condition: sa.ColumnElement[bool], reason: str) -> int:
         runs.update()
         .where(condition, runs.c.state == RunState.QUEUED)
         .values(state=RunState.CANCELLED, reason=reason, ended_at=tx.now)
+        .returning(runs.c.row)
     )
-    if done.rowcount:
+    rows = done.scalars().all()
+    if rows:
         end_interrupted(tx)
-    return done.rowcount
+        events.after_ended(tx, rows)
+    return len(rows)
 
 
 def _scoped(project_id: str | None) -> sa.Select[Any]:

@@ -22,6 +22,7 @@ import sqlalchemy as sa
 
 from seawall.core.records import Json
 from seawall.core.states import RUNNING_STATES, RunState
+from seawall.db import events
 from seawall.db.dialect import among
 from seawall.db.dialect import insert as dialect_insert
 from seawall.db.session import Tx
@@ -185,10 +186,20 @@ def _values(run: NewRun, now: datetime) -> dict[str, Any]:
 _CLAIMED = tuple(name for name in ClaimedRun.__slots__ if name != "row")
 
 
-def claim(tx: Tx, *, service_row: int, host: str, limit: int, lease_until: datetime) -> list[ClaimedRun]:
+def claim(
+    tx: Tx,
+    *,
+    service_row: int,
+    host: str,
+    limit: int,
+    lease_until: datetime,
+    only: Collection[str] | None = None,
+    never: Collection[str] = (),
+) -> list[ClaimedRun]:
     """Take up to ``limit`` queued runs that may run here now, in order of priority and due time.
 
-    At most one of each lock key. A run whose deadline passed before its first start is left to ``reap``.
+    At most one of each lock key; ``only`` these operation types, ``never`` those. A run whose deadline passed
+    before its first start is left to ``reap``.
     """
     if limit <= 0:
         return []
@@ -206,6 +217,8 @@ def claim(tx: Tx, *, service_row: int, host: str, limit: int, lease_until: datet
                 runs.c.started_at.is_not(None), runs.c.deadline_at.is_(None), runs.c.deadline_at >= tx.now
             ),
             sa.or_(runs.c.lock_key.is_(None), sa.not_(is_locked)),
+            *([] if only is None else [runs.c.operation_type.in_(only)]),
+            *([runs.c.operation_type.not_in(never)] if never else []),
         )
         .order_by(runs.c.priority, runs.c.expected_at)
         .limit(limit)
@@ -233,6 +246,7 @@ def claim(tx: Tx, *, service_row: int, host: str, limit: int, lease_until: datet
         .returning(runs.c.row, *(runs.c[name] for name in _CLAIMED))
     )
     found = {row.row: ClaimedRun(**row._mapping) for row in claimed}
+    events.after_started(tx, [row for row, one in found.items() if one.started_at == tx.now])
     return [found[row] for row in chosen if row in found]
 
 
@@ -258,6 +272,14 @@ def look(connection: sa.Connection, held: Collection[tuple[int, int]]) -> list[H
         is_mine = there == fence and state in RUNNING_STATES
         answers.append(Held(row, fence, is_mine, is_mine and state == RunState.CANCELLING))
     return answers
+
+
+def cancelling(connection: sa.Connection, *, service_row: int) -> list[tuple[int, int]]:
+    """(row, fence) of the runs of this process that must stop: few, however many it holds."""
+    query = sa.select(runs.c.row, runs.c.fence).where(
+        runs.c.service_row == service_row, among(runs.c.state, [RunState.CANCELLING])
+    )
+    return [(row, fence) for row, fence in connection.execute(query)]
 
 
 def has_lease(connection: sa.Connection, *, row: int, fence: int, now: datetime) -> bool:
@@ -335,6 +357,7 @@ def record(tx: Tx, outcomes: Sequence[Outcome]) -> list[Outcome]:
             ),
             ready,
         )
+        events.after_ended(tx, [one["b_row"] for one in ready if one["b_ended"] is not None])
     return lost
 
 
@@ -372,8 +395,11 @@ def reap(tx: Tx, *, host: str) -> int:
             reason="it was queued in time but not started within its window",
             ended_at=tx.now,
         )
+        .returning(runs.c.row)
     )
-    return count + dropped.rowcount
+    rows = dropped.scalars().all()
+    events.after_ended(tx, rows)
+    return count + len(rows)
 
 
 def _take_over(tx: Tx, condition: sa.ColumnElement[bool]) -> int:
@@ -424,10 +450,11 @@ def _end(tx: Tx, row: int, state: str, message: str, code: str | None) -> None:
             fence=runs.c.fence + 1,
         )
     )
+    events.after_ended(tx, [row])
 
 
 def _requeue(tx: Tx, condition: sa.ColumnElement[bool], *, is_take_over: bool) -> None:
-    tx.connection.execute(
+    moved = tx.connection.execute(
         runs.update()
         .where(condition)
         .values(
@@ -446,7 +473,9 @@ def _requeue(tx: Tx, condition: sa.ColumnElement[bool], *, is_take_over: bool) -
             attempt=runs.c.attempt if is_take_over else runs.c.attempt - 1,
             take_overs=runs.c.take_overs + (1 if is_take_over else 0),
         )
+        .returning(runs.c.row, runs.c.state)
     )
+    events.after_ended(tx, [row for row, state in moved if state == RunState.CANCELLED])
 
 
 # --- journal and log ---------------------------------------------------------------------------
