@@ -27,7 +27,20 @@ _WIDE = 120
 _SHORT_ID = 8
 _IDS = frozenset({"id", "checkpoint", "trigger", "run"})
 _TEXTS = frozenset(
-    {"name", "remark", "reason", "resources", "target", "finding", "hint", "what", "tags", "pattern"}
+    {
+        "name",
+        "remark",
+        "reason",
+        "resources",
+        "target",
+        "finding",
+        "hint",
+        "what",
+        "tags",
+        "pattern",
+        "fields",
+        "source",
+    }
 )
 
 

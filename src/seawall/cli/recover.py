@@ -44,6 +44,8 @@ def register(app: typer.Typer) -> None:
             f"recovered {found.checkpoints} checkpoints, {found.plans} plans, {found.operations} schedules "
             f"from {found.repositories} repositories into {settings.data_dir}"
         )
+        for text in found.notes:
+            note(text)
         for fault in found.faults:
             note(f"not recovered: {fault}")
         say("next: seawall serve")
