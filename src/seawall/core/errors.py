@@ -182,6 +182,14 @@ class BankReadOnlyError(BankError):
     retryable = False
 
 
+class BankDeniedError(BankError):
+    """The bank refuses what it is asked, and will again: wrong keys, no such bucket, a request it cannot do."""
+
+    code = "bank_denied"
+    hint = "see the provider's file, and the keys and the bucket that it names"
+    retryable = False
+
+
 class BankObjectMissingError(BankError):
     """The bank has no object of this name."""
 

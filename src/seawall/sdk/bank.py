@@ -6,7 +6,8 @@ Objects are written whole and, but for locks and markers, never changed. A bank 
 threads and many processes at once. The contract suite is ``seawall.sdk.testing.bank_suite``.
 
 Errors, whatever the library below raises: ``BankObjectMissingError`` (get, size of a missing key),
-``BankFullError``, ``BankReadOnlyError``, ``InvalidInputError`` (a bad key), ``BankError`` for the rest.
+``BankFullError``, ``BankReadOnlyError``, ``BankDeniedError``, ``InvalidInputError`` (a bad key), and
+``BankError`` for the rest: what may pass when it is tried again.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from seawall.core.errors import InvalidInputError
 
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
 
 Chunks = Sequence[bytes | bytearray | memoryview]
+ObjectLock = Literal["on", "off", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class BankFeatures:
     """``put(..., create_only=True)`` is refused by the store itself when the key exists."""
     local_path: str | None = None
     """The folder on this host, when the bank is one (always excluded from backups)."""
+    object_lock: ObjectLock = "off"
+    """Whether the store itself keeps objects from being deleted or replaced; ``unknown`` until probed."""
 
 
 @runtime_checkable
@@ -95,6 +99,20 @@ class Bank(Protocol):
     def close(self) -> None:
         """Release connections. May be called twice; the bank is unusable afterwards."""
         ...
+
+
+@runtime_checkable
+class ProbingBank(Protocol):
+    """A bank whose features are known only when its store has been asked."""
+
+    def probe(self) -> BankFeatures:
+        """Ask the store; ``features`` is the answer from then on. May write and delete a small object."""
+        ...
+
+
+def probed(bank: Bank) -> BankFeatures:
+    """The features of a bank, asked of its store where that can be done."""
+    return bank.probe() if isinstance(bank, ProbingBank) else bank.features
 
 
 def check_key(key: str) -> str:
