@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An engine on a fake clock: real SQLite, real loops, real executors."""
+"""An engine on a fake clock: a real database, real loops, real executors."""
 
 from __future__ import annotations
 
@@ -9,19 +9,37 @@ from pathlib import Path
 import pytest
 
 from tests.engine.ground import Ground
+from tests.support.databases import place
 
 
 @pytest.fixture
 def ground(tmp_path: Path) -> Iterator[Ground]:
     """On a file, as in production."""
-    opened = Ground(tmp_path, where=tmp_path / "seawall.db")
-    yield opened
-    opened.close()
+    yield from _opened(tmp_path, "sqlite")
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["sqlite", "memory"])
 def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ground]:
     """On a file and in memory."""
-    opened = Ground(tmp_path, where=tmp_path / "seawall.db" if request.param == "file" else None)
-    yield opened
-    opened.close()
+    yield from _opened(tmp_path, request.param)
+
+
+@pytest.fixture(params=["memory", "postgresql"])
+def each(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ground]:
+    """On both kinds of database."""
+    yield from _opened(tmp_path, request.param)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ground]:
+    """On both kinds of database that several processes may open."""
+    yield from _opened(tmp_path, request.param)
+
+
+def _opened(folder: Path, kind: str) -> Iterator[Ground]:
+    with place(kind, folder) as where:
+        opened = Ground(folder, where=where)
+        try:
+            yield opened
+        finally:
+            opened.close()

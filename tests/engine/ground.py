@@ -20,6 +20,7 @@ from seawall.operation_engine import claim
 from seawall.operation_engine.dispatcher import Dispatcher
 from seawall.operation_engine.executors.thread_pool import ThreadPool
 from seawall.operation_engine.schedules import Schedules
+from seawall.runtime.database_url import DatabaseUrl
 from seawall.runtime.registry import PluginKind, Plugins, load_plugins
 from seawall.runtime.wakeup import Wakeup
 from seawall.sdk.executor import Executor
@@ -49,11 +50,13 @@ class Ground:
     loop_s = 1.0
     """How often a dispatcher looks for what others left."""
 
-    def __init__(self, folder: Path, *, where: Path | None, clock: FakeClock | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, where: Path | DatabaseUrl | None, clock: FakeClock | None = None
+    ) -> None:
         self.folder = folder
         self.clock = clock or FakeClock(START)
         self.where = where
-        self.database = Database(where, self.clock)
+        self.database = self._database()
         metadata.create_all(self.database.engine)
         self.wakeup = Wakeup()
         self.drop_ins = folder / "operations"
@@ -81,6 +84,10 @@ class Ground:
         self._dispatchers: list[Dispatcher] = []
         self._open: list[Database] = [self.database]
         self.call("nothing", lambda definition, context: None)
+
+    def _database(self) -> Database:
+        """At the fake clock, on PostgreSQL too."""
+        return Database(self.where, self.clock, now=lambda _connection: self.clock.now())
 
     def close(self) -> None:
         for one in self._dispatchers:
@@ -119,7 +126,7 @@ class Ground:
     # --- the engine --------------------------------------------------------------------------
 
     def claim(self, **more: Any) -> claim.Claimed:
-        return self.database.write("test.claim", lambda tx: claim.claim(tx, **more))
+        return self.database.write("test.claim", lambda tx: claim.claim(tx, **more), locks_rows=True)
 
     def claim_all(self) -> None:
         while self.claim().is_more:
@@ -144,9 +151,9 @@ class Ground:
         return [run.state for run in self.runs()]
 
     def reopened(self) -> Database:
-        """Another process's connection to the same file."""
+        """Another process's connection to the same database."""
         assert self.where is not None
-        database = Database(self.where, self.clock)
+        database = self._database()
         self._open.append(database)
         return database
 

@@ -75,294 +75,294 @@ def start_all(ground: Ground) -> None:
 # --- firing ------------------------------------------------------------------------------------
 
 
-def test_all_operations_of_a_trigger_get_a_row_and_it_advances(both: Ground) -> None:
-    trigger = both.trigger()
-    ids = {both.operation(trigger, priority=n).id for n in range(3)}
-    both.go_to(60)
-    assert both.claim() == claim.Claimed(triggers=1, runs=3, quarantined=0, is_more=False)
-    found = both.runs()
+def test_all_operations_of_a_trigger_get_a_row_and_it_advances(each: Ground) -> None:
+    trigger = each.trigger()
+    ids = {each.operation(trigger, priority=n).id for n in range(3)}
+    each.go_to(60)
+    assert each.claim() == claim.Claimed(triggers=1, runs=3, quarantined=0, is_more=False)
+    found = each.runs()
     assert {run.scheduled_operation_id for run in found} == ids
     assert {(run.state, run.kind, run.expected_at, run.trigger_id) for run in found} == {
-        ("queued", "scheduled", both.at(60), trigger.id)
+        ("queued", "scheduled", each.at(60), trigger.id)
     }
     assert sorted(run.priority for run in found) == [0, 1, 2]
-    assert found[0].deadline_at == both.at(60 + 1800)
-    row = stored(both, trigger)
-    assert (row.fired_through_at, row.next_run_at) == (both.at(60), both.at(120))
+    assert found[0].deadline_at == each.at(60 + 1800)
+    row = stored(each, trigger)
+    assert (row.fired_through_at, row.next_run_at) == (each.at(60), each.at(120))
 
 
-def test_nothing_is_due_twice(both: Ground) -> None:
-    both.operation(both.trigger())
-    both.go_to(60)
-    both.claim()
-    assert both.claim() == claim.Claimed(0, 0, 0, False)
-    assert len(both.runs()) == 1
+def test_nothing_is_due_twice(each: Ground) -> None:
+    each.operation(each.trigger())
+    each.go_to(60)
+    each.claim()
+    assert each.claim() == claim.Claimed(0, 0, 0, False)
+    assert len(each.runs()) == 1
 
 
-def test_the_same_due_time_again_makes_no_second_row(both: Ground) -> None:
+def test_the_same_due_time_again_makes_no_second_row(each: Ground) -> None:
     """I1: even when a trigger's row was put back, as from an old copy of the database."""
-    trigger = both.trigger()
-    both.operation(trigger, overlap="allow")
-    both.go_to(60)
-    both.claim()
-    both.database.write(
+    trigger = each.trigger()
+    each.operation(trigger, overlap="allow")
+    each.go_to(60)
+    each.claim()
+    each.database.write(
         "test.back",
         lambda tx: tx.connection.execute(
-            triggers.update().values(fired_through_at=START, next_run_at=both.at(60))
+            triggers.update().values(fired_through_at=START, next_run_at=each.at(60))
         ),
     )
-    both.claim()
-    assert len(both.runs()) == 1
+    each.claim()
+    assert len(each.runs()) == 1
 
 
-def test_ids_of_runs_are_uuids_in_the_order_of_their_making(both: Ground) -> None:
-    trigger = both.trigger(misfire="run_all")
-    both.operation(trigger, overlap="allow")
+def test_ids_of_runs_are_uuids_in_the_order_of_their_making(each: Ground) -> None:
+    trigger = each.trigger(misfire="run_all")
+    each.operation(trigger, overlap="allow")
     for minute in range(1, 6):
-        both.go_to(60 * minute)
-        both.claim()
-    ids = [run.id for run in both.runs()]
+        each.go_to(60 * minute)
+        each.claim()
+    ids = [run.id for run in each.runs()]
     assert all(len(one) == 36 and one[14] == "7" and one[19] == "8" for one in ids)
     assert sorted(ids) == ids
 
 
-def test_an_operation_that_is_registered_later_gets_no_earlier_row(both: Ground) -> None:
-    trigger = both.trigger()
-    first = both.operation(trigger)
-    both.go_to(90)
-    second = both.operation(trigger)
-    both.go_to(120)
-    both.claim()
-    found = Counter((run.scheduled_operation_id, run.expected_at) for run in both.runs())
+def test_an_operation_that_is_registered_later_gets_no_earlier_row(each: Ground) -> None:
+    trigger = each.trigger()
+    first = each.operation(trigger)
+    each.go_to(90)
+    second = each.operation(trigger)
+    each.go_to(120)
+    each.claim()
+    found = Counter((run.scheduled_operation_id, run.expected_at) for run in each.runs())
     assert found == Counter(
-        {(first.id, both.at(60)): 1, (first.id, both.at(120)): 1, (second.id, both.at(120)): 1}
+        {(first.id, each.at(60)): 1, (first.id, each.at(120)): 1, (second.id, each.at(120)): 1}
     )
 
 
-def test_an_operation_registered_at_the_very_due_time_begins_with_the_next(both: Ground) -> None:
-    trigger = both.trigger()
-    both.go_to(60)
-    operation = both.operation(trigger)
-    both.go_to(120)
-    both.claim()
-    assert [run.expected_at for run in both.runs(scheduled_operation_id=operation.id)] == [both.at(120)]
+def test_an_operation_registered_at_the_very_due_time_begins_with_the_next(each: Ground) -> None:
+    trigger = each.trigger()
+    each.go_to(60)
+    operation = each.operation(trigger)
+    each.go_to(120)
+    each.claim()
+    assert [run.expected_at for run in each.runs(scheduled_operation_id=operation.id)] == [each.at(120)]
 
 
-def test_spread_moves_the_expected_time_and_keeps_the_nominal_one(both: Ground) -> None:
-    trigger = both.trigger(spread=30)
-    both.operation(trigger)
-    both.go_to(90)
-    both.claim()
-    run = both.runs()[0]
+def test_spread_moves_the_expected_time_and_keeps_the_nominal_one(each: Ground) -> None:
+    trigger = each.trigger(spread=30)
+    each.operation(trigger)
+    each.go_to(90)
+    each.claim()
+    run = each.runs()[0]
     assert run.occurrence == "2026-03-01T00:01:00.000000Z"
-    assert both.at(60) <= run.expected_at <= both.at(90)
+    assert each.at(60) <= run.expected_at <= each.at(90)
 
 
-def test_a_clock_that_goes_back_fires_nothing_again(both: Ground) -> None:
-    trigger = both.trigger()
-    operation = both.operation(trigger, overlap="allow")
-    both.go_to(180)
-    both.claim_all()
-    both.clock.jump(-150)
-    both.claim_all()
-    before = stored(both, trigger).fired_through_at
-    both.clock.jump(400)
-    both.claim_all()
-    assert stored(both, trigger).fired_through_at >= before
-    assert accounted(both, operation, 60) == brute_force(60, START, both.clock.now())
+def test_a_clock_that_goes_back_fires_nothing_again(each: Ground) -> None:
+    trigger = each.trigger()
+    operation = each.operation(trigger, overlap="allow")
+    each.go_to(180)
+    each.claim_all()
+    each.clock.jump(-150)
+    each.claim_all()
+    before = stored(each, trigger).fired_through_at
+    each.clock.jump(400)
+    each.claim_all()
+    assert stored(each, trigger).fired_through_at >= before
+    assert accounted(each, operation, 60) == brute_force(60, START, each.clock.now())
 
 
 # --- misfire -----------------------------------------------------------------------------------
 
 
-def test_run_latest_runs_the_newest_and_one_gap_says_that_the_others_were_missed(both: Ground) -> None:
-    both.operation(both.trigger(window=0))
-    both.go_to(330)
-    both.claim()
-    gap, run = both.runs()
+def test_run_latest_runs_the_newest_and_one_gap_says_that_the_others_were_missed(each: Ground) -> None:
+    each.operation(each.trigger(window=0))
+    each.go_to(330)
+    each.claim()
+    gap, run = each.runs()
     assert (gap.state, gap.gap_count, gap.gap_first_at, gap.gap_last_at) == (
-        "missed", 4, both.at(60), both.at(240),
+        "missed", 4, each.at(60), each.at(240),
     )  # fmt: skip
-    assert (run.state, run.expected_at, run.deadline_at) == ("queued", both.at(300), both.at(330))
+    assert (run.state, run.expected_at, run.deadline_at) == ("queued", each.at(300), each.at(330))
 
 
-def test_skip_misses_all_and_the_gap_grows_as_it_goes_on(both: Ground) -> None:
-    both.operation(both.trigger(window=0, misfire="skip"))
+def test_skip_misses_all_and_the_gap_grows_as_it_goes_on(each: Ground) -> None:
+    each.operation(each.trigger(window=0, misfire="skip"))
     for seconds in (150, 270, 390):
-        both.go_to(seconds)
-        both.claim()
-    (gap,) = both.runs()
-    assert (gap.state, gap.gap_count, gap.gap_last_at) == ("missed", 6, both.at(360))
+        each.go_to(seconds)
+        each.claim()
+    (gap,) = each.runs()
+    assert (gap.state, gap.gap_count, gap.gap_last_at) == ("missed", 6, each.at(360))
 
 
-def test_run_all_runs_the_newest_few_one_after_the_other(both: Ground) -> None:
-    both.operation(both.trigger(window=0, misfire="run_all", max_catchup=3), overlap="skip")
-    both.go_to(330)
-    both.claim()
-    gap, *caught = both.runs()
+def test_run_all_runs_the_newest_few_one_after_the_other(each: Ground) -> None:
+    each.operation(each.trigger(window=0, misfire="run_all", max_catchup=3), overlap="skip")
+    each.go_to(330)
+    each.claim()
+    gap, *caught = each.runs()
     assert gap.gap_count == 2
     assert [run.state for run in caught] == ["queued"] * 3
     assert len({run.lock_key for run in caught}) == 1
 
 
-def test_what_catches_up_is_not_replaced_by_a_newer_one(both: Ground) -> None:
-    both.operation(both.trigger(window=0, misfire="run_all", max_catchup=3), overlap="queue_one")
-    both.go_to(210)
-    both.claim()
-    both.go_to(240)
-    both.claim()
-    assert both.states() == ["queued"] * 4
+def test_what_catches_up_is_not_replaced_by_a_newer_one(each: Ground) -> None:
+    each.operation(each.trigger(window=0, misfire="run_all", max_catchup=3), overlap="queue_one")
+    each.go_to(210)
+    each.claim()
+    each.go_to(240)
+    each.claim()
+    assert each.states() == ["queued"] * 4
 
 
 # --- overlap -----------------------------------------------------------------------------------
 
 
-def test_skip_skips_while_an_earlier_run_lives(both: Ground) -> None:
-    both.operation(both.trigger())
+def test_skip_skips_while_an_earlier_run_lives(each: Ground) -> None:
+    each.operation(each.trigger())
     for minute in (1, 2):
-        both.go_to(60 * minute)
-        both.claim()
-    end_all(both)
-    both.go_to(180)
-    both.claim()
-    assert both.states() == ["success", "skipped_overlap", "queued"]
-    assert "had not ended" in both.runs()[1].reason
+        each.go_to(60 * minute)
+        each.claim()
+    end_all(each)
+    each.go_to(180)
+    each.claim()
+    assert each.states() == ["success", "skipped_overlap", "queued"]
+    assert "had not ended" in each.runs()[1].reason
 
 
-def test_several_due_times_at_once_overlap_too(both: Ground) -> None:
-    both.operation(both.trigger())
-    both.go_to(180)
-    both.claim()
-    assert both.states() == ["queued", "skipped_overlap", "skipped_overlap"]
+def test_several_due_times_at_once_overlap_too(each: Ground) -> None:
+    each.operation(each.trigger())
+    each.go_to(180)
+    each.claim()
+    assert each.states() == ["queued", "skipped_overlap", "skipped_overlap"]
 
 
-def test_queue_one_keeps_the_newest_one_waiting(both: Ground) -> None:
-    both.operation(both.trigger(), overlap="queue_one")
-    both.go_to(60)
-    both.claim()
-    start_all(both)
+def test_queue_one_keeps_the_newest_one_waiting(each: Ground) -> None:
+    each.operation(each.trigger(), overlap="queue_one")
+    each.go_to(60)
+    each.claim()
+    start_all(each)
     for minute in (2, 3):
-        both.go_to(60 * minute)
-        both.claim()
-    assert both.states() == ["in_progress", "skipped_overlap", "queued"]
-    assert len({run.lock_key for run in both.runs() if run.state != "skipped_overlap"}) == 1
+        each.go_to(60 * minute)
+        each.claim()
+    assert each.states() == ["in_progress", "skipped_overlap", "queued"]
+    assert len({run.lock_key for run in each.runs() if run.state != "skipped_overlap"}) == 1
 
 
-def test_cancel_running_asks_the_running_one_to_make_way(both: Ground) -> None:
-    both.operation(both.trigger(), overlap="cancel_running")
-    both.go_to(60)
-    both.claim()
-    start_all(both)
-    both.go_to(120)
-    both.claim()
-    both.go_to(180)
-    both.claim()
-    first, second, third = both.runs()
-    assert (first.state, first.cancel_requested_at) == ("cancelling", both.at(120))
+def test_cancel_running_asks_the_running_one_to_make_way(each: Ground) -> None:
+    each.operation(each.trigger(), overlap="cancel_running")
+    each.go_to(60)
+    each.claim()
+    start_all(each)
+    each.go_to(120)
+    each.claim()
+    each.go_to(180)
+    each.claim()
+    first, second, third = each.runs()
+    assert (first.state, first.cancel_requested_at) == ("cancelling", each.at(120))
     assert (second.state, third.state) == ("cancelled", "queued")
 
 
-def test_allow_lets_them_run_side_by_side(both: Ground) -> None:
-    both.operation(both.trigger(), overlap="allow")
+def test_allow_lets_them_run_side_by_side(each: Ground) -> None:
+    each.operation(each.trigger(), overlap="allow")
     for minute in (1, 2, 3):
-        both.go_to(60 * minute)
-        both.claim()
-    assert both.states() == ["queued"] * 3
-    assert {run.lock_key for run in both.runs()} == {None}
+        each.go_to(60 * minute)
+        each.claim()
+    assert each.states() == ["queued"] * 3
+    assert {run.lock_key for run in each.runs()} == {None}
 
 
-def test_a_manual_run_of_the_same_operation_is_no_overlap(both: Ground) -> None:
-    operation = both.operation(both.trigger())
-    both.go_to(60)
-    both.claim()
-    both.database.write("test.kind", lambda tx: tx.connection.execute(runs.update().values(kind="manual")))
-    both.go_to(120)
-    both.claim()
-    assert [run.state for run in both.runs(kind="scheduled")] == ["queued"]
-    assert operation.id == both.runs()[0].scheduled_operation_id
+def test_a_manual_run_of_the_same_operation_is_no_overlap(each: Ground) -> None:
+    operation = each.operation(each.trigger())
+    each.go_to(60)
+    each.claim()
+    each.database.write("test.kind", lambda tx: tx.connection.execute(runs.update().values(kind="manual")))
+    each.go_to(120)
+    each.claim()
+    assert [run.state for run in each.runs(kind="scheduled")] == ["queued"]
+    assert operation.id == each.runs()[0].scheduled_operation_id
 
 
 # --- pause, update, delete -----------------------------------------------------------------------
 
 
-def test_a_pause_is_one_gap_that_says_why(both: Ground) -> None:
-    trigger = both.trigger()
-    both.operation(trigger)
-    both.schedules.pause_trigger(both.caller, trigger.id, reason="moving house", until_at=None)
+def test_a_pause_is_one_gap_that_says_why(each: Ground) -> None:
+    trigger = each.trigger()
+    each.operation(trigger)
+    each.schedules.pause_trigger(each.caller, trigger.id, reason="moving house", until_at=None)
     for minute in range(1, 5):
-        both.go_to(60 * minute)
-        both.claim()
-    both.schedules.resume_trigger(both.caller, trigger.id)
-    both.go_to(300)
-    both.claim()
-    gap, run = both.runs()
+        each.go_to(60 * minute)
+        each.claim()
+    each.schedules.resume_trigger(each.caller, trigger.id)
+    each.go_to(300)
+    each.claim()
+    gap, run = each.runs()
     assert (gap.state, gap.gap_count) == ("skipped_paused", 4)
     assert "moving house" in gap.reason
-    assert (run.state, run.expected_at) == ("queued", both.at(300))
+    assert (run.state, run.expected_at) == ("queued", each.at(300))
 
 
-def test_a_pause_ends_by_itself_at_its_time(both: Ground) -> None:
-    trigger = both.trigger()
-    operation = both.operation(trigger, overlap="allow")
-    both.schedules.pause_trigger(both.caller, trigger.id, reason="", until_at=both.at(180))
-    both.go_to(250)
-    both.claim()
-    gap, *found = both.runs()
-    assert (gap.state, gap.gap_count, gap.gap_last_at) == ("skipped_paused", 2, both.at(120))
-    assert [run.expected_at for run in found] == [both.at(180), both.at(240)]
-    assert stored(both, trigger).paused_at is None
-    assert accounted(both, operation, 60) == brute_force(60, START, both.clock.now())
+def test_a_pause_ends_by_itself_at_its_time(each: Ground) -> None:
+    trigger = each.trigger()
+    operation = each.operation(trigger, overlap="allow")
+    each.schedules.pause_trigger(each.caller, trigger.id, reason="", until_at=each.at(180))
+    each.go_to(250)
+    each.claim()
+    gap, *found = each.runs()
+    assert (gap.state, gap.gap_count, gap.gap_last_at) == ("skipped_paused", 2, each.at(120))
+    assert [run.expected_at for run in found] == [each.at(180), each.at(240)]
+    assert stored(each, trigger).paused_at is None
+    assert accounted(each, operation, 60) == brute_force(60, START, each.clock.now())
 
 
-def test_updating_a_trigger_first_settles_what_is_due(both: Ground) -> None:
+def test_updating_a_trigger_first_settles_what_is_due(each: Ground) -> None:
     """I2: what was due by the old rules is accounted for by the old rules."""
-    trigger = both.trigger()
-    both.operation(trigger, overlap="allow")
-    both.go_to(130)
-    both.schedules.update_trigger(
-        both.caller,
+    trigger = each.trigger()
+    each.operation(trigger, overlap="allow")
+    each.go_to(130)
+    each.schedules.update_trigger(
+        each.caller,
         trigger.id,
         properties={"format": "interval", "pattern": "100", "start_time": "2026-03-01"},
     )
-    both.go_to(200)
-    both.claim()
-    assert [run.expected_at for run in both.runs()] == [both.at(60), both.at(120), both.at(200)]
+    each.go_to(200)
+    each.claim()
+    assert [run.expected_at for run in each.runs()] == [each.at(60), each.at(120), each.at(200)]
 
 
-def test_disabling_an_operation_first_settles_what_is_due_of_it(both: Ground) -> None:
-    trigger = both.trigger(window=0)
-    operation = both.operation(trigger)
-    both.go_to(70)
-    both.schedules.update_operation(both.caller, operation.id, {"enabled": False})
-    both.go_to(200)
-    both.claim()
-    both.schedules.update_operation(both.caller, operation.id, {"enabled": True})
-    both.go_to(240)
-    both.claim()
-    assert [(run.expected_at, run.state) for run in both.runs()] == [
-        (both.at(60), "cancelled"),
-        (both.at(240), "queued"),
+def test_disabling_an_operation_first_settles_what_is_due_of_it(each: Ground) -> None:
+    trigger = each.trigger(window=0)
+    operation = each.operation(trigger)
+    each.go_to(70)
+    each.schedules.update_operation(each.caller, operation.id, {"enabled": False})
+    each.go_to(200)
+    each.claim()
+    each.schedules.update_operation(each.caller, operation.id, {"enabled": True})
+    each.go_to(240)
+    each.claim()
+    assert [(run.expected_at, run.state) for run in each.runs()] == [
+        (each.at(60), "cancelled"),
+        (each.at(240), "queued"),
     ]
 
 
-def test_a_deleted_operation_keeps_the_rows_of_what_was_due(both: Ground) -> None:
-    trigger = both.trigger()
-    operation = both.operation(trigger)
-    both.go_to(60)
-    both.schedules.delete_operation(both.caller, operation.id)
-    both.go_to(120)
-    both.claim()
-    assert [(run.expected_at, run.state) for run in both.runs()] == [(both.at(60), "cancelled")]
+def test_a_deleted_operation_keeps_the_rows_of_what_was_due(each: Ground) -> None:
+    trigger = each.trigger()
+    operation = each.operation(trigger)
+    each.go_to(60)
+    each.schedules.delete_operation(each.caller, operation.id)
+    each.go_to(120)
+    each.claim()
+    assert [(run.expected_at, run.state) for run in each.runs()] == [(each.at(60), "cancelled")]
 
 
 # --- what is broken ------------------------------------------------------------------------------
 
 
-def test_a_trigger_that_no_longer_holds_is_quarantined_and_stops_no_other(both: Ground) -> None:
-    broken, sound = both.trigger(), both.trigger()
-    both.operation(broken)
-    both.operation(sound)
-    both.database.write(
+def test_a_trigger_that_no_longer_holds_is_quarantined_and_stops_no_other(each: Ground) -> None:
+    broken, sound = each.trigger(), each.trigger()
+    each.operation(broken)
+    each.operation(sound)
+    each.database.write(
         "test.break",
         lambda tx: tx.connection.execute(
             triggers.update()
@@ -370,54 +370,55 @@ def test_a_trigger_that_no_longer_holds_is_quarantined_and_stops_no_other(both: 
             .values(properties={**broken.properties, "timezone": "Mars/Olympus"})
         ),
     )
-    both.go_to(60)
-    assert both.claim() == claim.Claimed(triggers=2, runs=1, quarantined=1, is_more=False)
-    assert [run.trigger_id for run in both.runs()] == [sound.id]
-    assert "timezone" in (both.schedules.get_trigger(both.caller, broken.id).quarantine_reason or "")
-    both.schedules.update_trigger(both.caller, broken.id, properties=broken.properties)
-    both.go_to(120)
-    both.claim()
-    assert len(both.runs(trigger_id=broken.id)) == 1
+    each.go_to(60)
+    assert each.claim() == claim.Claimed(triggers=2, runs=1, quarantined=1, is_more=False)
+    assert [run.trigger_id for run in each.runs()] == [sound.id]
+    assert "timezone" in (each.schedules.get_trigger(each.caller, broken.id).quarantine_reason or "")
+    each.schedules.update_trigger(each.caller, broken.id, properties=broken.properties)
+    each.go_to(120)
+    each.claim()
+    assert len(each.runs(trigger_id=broken.id)) == 1
 
 
 def test_a_long_silence_is_settled_in_several_transactions(
-    both: Ground, monkeypatch: pytest.MonkeyPatch
+    each: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claim, "MOST_TIMES", 100)
-    operations = [both.operation(both.trigger(window=0)) for _ in range(4)]
-    both.go_to(6000)
-    assert both.claim().is_more
-    both.claim_all()
+    operations = [each.operation(each.trigger(window=0)) for _ in range(4)]
+    each.go_to(6000)
+    assert each.claim().is_more
+    each.claim_all()
     for operation in operations:
-        assert accounted(both, operation, 60) == brute_force(60, START, both.clock.now())
+        assert accounted(each, operation, 60) == brute_force(60, START, each.clock.now())
 
 
-def test_an_operation_registered_within_a_gap_counts_only_its_own_times(both: Ground) -> None:
+def test_an_operation_registered_within_a_gap_counts_only_its_own_times(each: Ground) -> None:
     """As a clock that went back can make it."""
-    trigger = both.trigger(window=0, misfire="skip")
-    early, late = both.operation(trigger), both.operation(trigger)
+    trigger = each.trigger(window=0, misfire="skip")
+    early, late = each.operation(trigger), each.operation(trigger)
     table = (
         scheduled_operations.update()
         .where(scheduled_operations.c.id == late.id)
-        .values(registered_at=both.at(150))
+        .values(registered_at=each.at(150))
     )
-    both.database.write("test.late", lambda tx: tx.connection.execute(table))
-    both.go_to(330)
-    both.claim()
-    (gap,) = both.runs(scheduled_operation_id=late.id)
-    assert (gap.gap_first_at, gap.gap_count) == (both.at(180), 3)
-    (gap,) = both.runs(scheduled_operation_id=early.id)
-    assert (gap.gap_first_at, gap.gap_count) == (both.at(60), 5)
+    each.database.write("test.late", lambda tx: tx.connection.execute(table))
+    each.go_to(330)
+    each.claim()
+    (gap,) = each.runs(scheduled_operation_id=late.id)
+    assert (gap.gap_first_at, gap.gap_count) == (each.at(180), 3)
+    (gap,) = each.runs(scheduled_operation_id=early.id)
+    assert (gap.gap_first_at, gap.gap_count) == (each.at(60), 5)
 
 
-def test_two_engines_on_one_database_fire_each_due_time_once(ground: Ground) -> None:
+def test_two_engines_on_one_database_fire_each_due_time_once(shared: Ground) -> None:
     for _ in range(40):
-        ground.operation(ground.trigger(), overlap="allow")
-    ground.go_to(600)
-    databases = [ground.database, ground.reopened()]
+        shared.operation(shared.trigger(), overlap="allow")
+    shared.go_to(600)
+    databases = [shared.database, shared.reopened()]
 
     def work(number: int) -> None:
-        while databases[number].write("test.claim", lambda tx: claim.claim(tx, limit=5)).triggers:
+        database = databases[number]
+        while database.write("test.claim", lambda tx: claim.claim(tx, limit=5), locks_rows=True).triggers:
             pass
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(2)]
@@ -425,7 +426,7 @@ def test_two_engines_on_one_database_fire_each_due_time_once(ground: Ground) -> 
         thread.start()
     for thread in threads:
         thread.join()
-    found = Counter((run.scheduled_operation_id, run.expected_at) for run in ground.runs())
+    found = Counter((run.scheduled_operation_id, run.expected_at) for run in shared.runs())
     assert len(found) == 400
     assert set(found.values()) == {1}
 

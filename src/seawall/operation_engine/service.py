@@ -103,7 +103,9 @@ class OperationEngineService:
             latest = now + timedelta(seconds=self._poll_s)
             if next_at is None or next_at > now:
                 return latest if next_at is None else min(next_at, latest)
-            claimed = self._database.write("engine.claim", self._claim_batch)
+            # It decides upon triggers that it has locked, as whoever changes one or its operations does:
+            # engines claim side by side.
+            claimed = self._database.write("engine.claim", self._claim_batch, locks_rows=True)
             if not claimed.triggers:
                 # Another engine holds what is due at this moment.
                 return latest
