@@ -1,200 +1,198 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calendar patterns: an RFC 5545 recurrence rule, bare or in a VEVENT.
+"""Calendar patterns: the times of an event of RFC 5545.
 
-dateutil evaluates the rule, with guards of ours: DTSTART is moved forward by whole intervals, for dateutil
-walks from it every time; rules of a day and longer live on the wall clock, shorter ones in real time; what
-could be evaluated only at great cost is refused.
+Rules of a day and longer live on the wall clock, shorter ones in real time. Rules are evaluated from where
+they are asked about, never walked from DTSTART; those with COUNT are walked through once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_right
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from dateutil.rrule import rrule, rrulestr
-from icalendar import Event
-
 from seawall.core.errors import InvalidInputError
-from seawall.core.schedule.zone import WallTimes, wall_at
+from seawall.core.schedule import event as events
+from seawall.core.schedule.event import CalendarEvent, When, on_clock
+from seawall.core.schedule.recurrence import next_on_clock, wall_rule
+from seawall.core.schedule.rule import Rule
+from seawall.core.schedule.steps import MOST_TO_COUNT, Steps, TooCostlyError, horizon
+from seawall.core.schedule.zone import instants_of, next_in_real_time, next_on_wall, wall_at
 
 FIELD = "properties.pattern"
-_PERIODS = {
-    "MINUTELY": timedelta(minutes=1),
-    "HOURLY": timedelta(hours=1),
-    "DAILY": timedelta(days=1),
-    "WEEKLY": timedelta(weeks=1),
-}
-_KNOWN = {
-    "FREQ", "INTERVAL", "COUNT", "UNTIL", "WKST", "BYMONTH", "BYMONTHDAY", "BYYEARDAY", "BYWEEKNO", "BYDAY",
-    "BYHOUR", "BYMINUTE", "BYSECOND", "BYSETPOS",
-}  # fmt: skip
-# dateutil tries every minute or hour one after the other: these could make it try for years.
-_TOO_COSTLY_BELOW_A_DAY = ("BYMONTH", "BYMONTHDAY", "BYYEARDAY", "BYWEEKNO", "BYSETPOS")
-# With COUNT the rule must be walked from its start: at most this many steps.
-_MAX_COUNT = 1000
+_TICK = timedelta(microseconds=1)
 
 
-@dataclass(frozen=True, slots=True)
-class CalendarRule:
-    """A checked rule."""
+@dataclass(frozen=True, slots=True, eq=False)
+class RuleTimes:
+    """One rule on a clock."""
 
-    parts: tuple[tuple[str, str], ...]
-    """Without UNTIL and COUNT's upper bound checked."""
-    frequency: str
-    interval: int
-    has_count: bool
-    phase: datetime | date | None
-    """The VEVENT's DTSTART: aware, or a naive wall time or date."""
-    until: datetime | date | None
+    rule: Rule
+    phase: datetime
+    """The wall time that it counts from."""
+    phase_at: datetime
+    """The instant of it: what rules below a day count from."""
+    zone: ZoneInfo
+    dst_gap: str
+    dst_overlap: str
 
-    @property
-    def text(self) -> str:
-        return ";".join(f"{name}={value}" for name, value in self.parts)
+    def next(self, after: datetime, last: datetime, steps: Steps) -> datetime | None:
+        """The first strictly after ``after`` that is not after ``last``, a wall time, and UNTIL."""
+        if self.rule.count is not None:
+            counted = _counted(self)
+            place = bisect_right(counted, after)
+            return counted[place] if place < len(counted) else None
+        found = self._next(after, last, steps)
+        until = self.rule.until_in(self.zone)
+        return None if found is None or (until is not None and found > until) else found
 
-    @property
-    def is_sub_daily(self) -> bool:
-        return self.frequency in ("MINUTELY", "HOURLY")
+    def walked(self) -> tuple[datetime, ...]:
+        """All the times of a rule with COUNT."""
+        steps = Steps(MOST_TO_COUNT)
+        if not self.rule.is_sub_daily:
+            return self._walked_on_wall(steps)
+        found: list[datetime] = []
+        at: datetime | None = self.phase_at - _TICK
+        while len(found) < (self.rule.count or 0):
+            assert at is not None
+            at = self._next(at, horizon(at.year), steps)
+            if at is None:
+                break
+            found.append(at)
+        return tuple(found)
 
-    def phase_in(self, zone: ZoneInfo, start: datetime) -> datetime:
-        """The wall time that the rule counts from."""
-        if self.phase is None:
-            return wall_at(zone, start).replace(microsecond=0)
-        return _wall(self.phase, zone)
+    def _walked_on_wall(self, steps: Steps) -> tuple[datetime, ...]:
+        """COUNT counts what the rule says, also what the clock leaves out or shows twice."""
+        times = wall_rule(self.rule, self.phase)
+        found: set[datetime] = set()
+        wall: datetime | None = self.phase - _TICK
+        for _ in range(self.rule.count or 0):
+            assert wall is not None
+            wall = times.next_wall(wall, horizon(wall.year), steps)
+            if wall is None:
+                break
+            found.update(instants_of(wall, self.zone, dst_gap=self.dst_gap, dst_overlap=self.dst_overlap))
+        return tuple(sorted(found))
 
-    def until_in(self, zone: ZoneInfo) -> datetime | None:
-        """The last instant, inclusive."""
-        if self.until is None:
-            return None
-        if isinstance(self.until, datetime):
-            found = self.until if self.until.tzinfo else self.until.replace(tzinfo=zone)
-            return found.astimezone(UTC)
-        end_of_day = datetime(self.until.year, self.until.month, self.until.day, 23, 59, 59, tzinfo=zone)
-        return end_of_day.astimezone(UTC)
+    def _next(self, after: datetime, last: datetime, steps: Steps) -> datetime | None:
+        if not self.rule.is_sub_daily:
+            times = wall_rule(self.rule, self.phase)
+            return next_on_wall(
+                after,
+                self.zone,
+                lambda wall: times.next_wall(wall, last, steps),
+                dst_gap=self.dst_gap,
+                dst_overlap=self.dst_overlap,
+            )
 
+        def on_this_clock(wall: datetime, offset: timedelta, end: datetime) -> datetime | None:
+            phase = (self.phase_at + offset).replace(tzinfo=None)
+            return next_on_clock(self.rule, phase, wall, min(end, last), steps)
 
-def check(pattern: str) -> CalendarRule:
-    """Read a pattern; ``InvalidInputError`` says what is wrong with it."""
-    text = pattern.replace("\\n", "\n").strip()
-    phase: datetime | date | None = None
-    if text.upper().startswith("BEGIN:"):
-        text, phase = _read_event(text, pattern)
-    text = text.removeprefix("RRULE:").strip().rstrip(";")
-    parts = {}
-    for part in text.split(";"):
-        name, equals, value = part.strip().partition("=")
-        name = name.strip().upper()
-        if not equals or name not in _KNOWN or name in parts:
-            raise InvalidInputError.of(FIELD, pattern, f"{part!r} is not a part of a recurrence rule")
-        parts[name] = value.strip().upper()
-    return _checked(parts, phase, pattern)
-
-
-def _checked(parts: dict[str, str], phase: datetime | date | None, pattern: str) -> CalendarRule:
-    frequency = parts.get("FREQ", "")
-    if frequency == "SECONDLY":
-        raise InvalidInputError.of(FIELD, pattern, "must not be FREQ=SECONDLY")
-    if frequency not in (*_PERIODS, "MONTHLY", "YEARLY"):
-        raise InvalidInputError.of(
-            FIELD, pattern, "must have FREQ=MINUTELY, HOURLY, DAILY, WEEKLY, MONTHLY or YEARLY"
-        )
-    if frequency in ("MINUTELY", "HOURLY"):
-        for name in _TOO_COSTLY_BELOW_A_DAY:
-            if name in parts:
-                raise InvalidInputError.of(
-                    FIELD, pattern, f"is too costly: {name} needs FREQ=DAILY or longer with BYHOUR, BYMINUTE"
-                )
-    until = _read_until(parts.pop("UNTIL", None), pattern)
-    interval = _whole(parts.get("INTERVAL", "1"), "INTERVAL", 100_000, pattern)
-    if "COUNT" in parts:
-        _whole(parts["COUNT"], "COUNT", _MAX_COUNT, pattern)
-    rule = CalendarRule(tuple(parts.items()), frequency, interval, "COUNT" in parts, phase, until)
-    try:
-        rrulestr(rule.text, dtstart=datetime(2024, 1, 1))  # noqa: DTZ001 - wall times are naive
-    except (ValueError, TypeError, KeyError) as error:
-        raise InvalidInputError.of(FIELD, pattern, f"is not a recurrence rule: {error}") from error
-    return rule
-
-
-def walls(rule: CalendarRule, zone: ZoneInfo, start: datetime) -> WallTimes:
-    """The wall times of a rule of a day or longer."""
-    phase = rule.phase_in(zone, start)
-
-    def after(wall: datetime) -> Iterator[datetime]:
-        yield from _rule(rule.text, _anchor(rule, phase, wall)).xafter(wall)
-
-    return after
-
-
-def next_wall(
-    rule: CalendarRule, zone: ZoneInfo, start: datetime, wall: datetime, offset: timedelta
-) -> datetime | None:
-    """The next wall time of a rule below a day on a clock that stays at ``offset``; counted in real time."""
-    phase = rule.phase_in(zone, start).replace(tzinfo=zone).astimezone(UTC)
-    on_this_clock = (phase + offset).replace(tzinfo=None)
-    found: datetime | None = _rule(rule.text, _anchor(rule, on_this_clock, wall)).after(wall)
-    return found
-
-
-def _anchor(rule: CalendarRule, phase: datetime, wall: datetime) -> datetime:
-    """DTSTART as near before ``wall`` as whole intervals allow: the same rule, fewer steps."""
-    period = _PERIODS.get(rule.frequency)
-    if rule.has_count or period is None or wall <= phase:
-        return phase
-    step = period * rule.interval
-    return phase + max((wall - phase) // step - 1, 0) * step
+        # Nothing is due before the phase: no years are walked through until then.
+        return next_in_real_time(max(after, self.phase_at - _TICK), self.zone, on_this_clock, last.year)
 
 
 @lru_cache(maxsize=1024)
-def _rule(text: str, anchor: datetime) -> rrule:
-    found = rrulestr(text, dtstart=anchor)
-    assert isinstance(found, rrule)
+def _counted(times: RuleTimes) -> tuple[datetime, ...]:
+    return times.walked()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CalendarTimes:
+    """An event in a zone."""
+
+    event: CalendarEvent
+    parts: tuple[RuleTimes, ...]
+    dates: tuple[datetime, ...]
+    """Instants that are due besides the rules, ascending."""
+    left_out: frozenset[datetime]
+    days_left_out: frozenset[date]
+    zone: ZoneInfo
+    """Whose clock it follows."""
+
+    def next(self, after: datetime, steps: Steps) -> datetime | None:
+        """The first instant strictly after ``after``; None when there is none within the horizon."""
+        return self.next_until(after, horizon(after.year), steps)
+
+    def next_until(self, after: datetime, last: datetime, steps: Steps) -> datetime | None:
+        """The same, but it looks no further than ``last``, a wall time."""
+        at = after
+        while True:
+            steps.take()
+            found = [one for part in self.parts if (one := part.next(at, last, steps)) is not None]
+            place = bisect_right(self.dates, at)
+            if place < len(self.dates):
+                found.append(self.dates[place])
+            if not found:
+                return None
+            at = min(found)
+            if not self._is_left_out(at):
+                return at
+
+    def _is_left_out(self, at: datetime) -> bool:
+        if at in self.left_out:
+            return True
+        return bool(self.days_left_out) and wall_at(self.zone, at).date() in self.days_left_out
+
+
+def check(pattern: str) -> CalendarEvent:
+    """Read a pattern; ``InvalidInputError`` says what is wrong with it."""
+    try:
+        found = read(pattern)
+    except ValueError as error:
+        raise InvalidInputError.of(FIELD, pattern, str(error)) from error
+    if len(found) != 1:
+        raise InvalidInputError.of(FIELD, pattern, "must have exactly one VEVENT")
+    return found[0]
+
+
+@lru_cache(maxsize=4096)
+def read(text: str) -> tuple[CalendarEvent, ...]:
+    """The events of a text, as ``event.read`` has them; one object for each text."""
+    return events.read(text)
+
+
+@lru_cache(maxsize=4096)
+def times(
+    event: CalendarEvent, zone: ZoneInfo, start: datetime, dst_gap: str, dst_overlap: str
+) -> CalendarTimes:
+    """An event on the clock of its own zone, or of ``zone``; without DTSTART it counts from ``start``.
+
+    ``ValueError`` when it is too costly to evaluate.
+    """
+    clock = event.zone or zone
+    begin = event.begin
+    if begin is None:
+        phase_at = start.replace(microsecond=0)
+        phase = wall_at(clock, phase_at)
+    elif isinstance(begin, datetime) and begin.tzinfo is not None:
+        phase_at, phase = begin, wall_at(clock, begin)
+    else:
+        phase = on_clock(begin)
+        phase_at = phase.replace(tzinfo=clock).astimezone(UTC)
+    parts = tuple(RuleTimes(one, phase, phase_at, clock, dst_gap, dst_overlap) for one in event.rules)
+    dates: set[datetime] = set()
+    for one in event.dates:
+        dates.update(_instants(one, phase.time(), clock, dst_gap, dst_overlap))
+    left_out: set[datetime] = set()
+    for one in event.left_out:
+        if isinstance(one, datetime):
+            left_out.update(_instants(one, phase.time(), clock, "run_after", "twice"))
+    days = frozenset(one for one in event.left_out if not isinstance(one, datetime))
+    found = CalendarTimes(event, parts, tuple(sorted(dates)), frozenset(left_out), days, clock)
+    try:
+        for part in parts:
+            if part.rule.count is not None:
+                _counted(part)
+    except TooCostlyError as error:
+        raise ValueError("is too costly to evaluate: its COUNT spans too long a time") from error
     return found
 
 
-def _read_event(text: str, pattern: str) -> tuple[str, datetime | date | None]:
-    try:
-        event = Event.from_ical(text)
-    except (ValueError, IndexError, KeyError) as error:
-        raise InvalidInputError.of(FIELD, pattern, f"is not a VEVENT: {error}") from error
-    if not isinstance(event, list) and event.name == "VCALENDAR" and len(event.subcomponents) == 1:
-        # What Karbor's clients send; a calendar of several events, or with zones of its own, is refused.
-        event = event.subcomponents[0]
-    if isinstance(event, list) or event.name != "VEVENT":
-        raise InvalidInputError.of(FIELD, pattern, "must be one VEVENT")
-    for name in ("RDATE", "EXDATE", "EXRULE"):
-        if name in event:
-            raise InvalidInputError.of(FIELD, pattern, f"{name} is not supported")
-    rule = event.get("RRULE")
-    if rule is None or isinstance(rule, list):
-        raise InvalidInputError.of(FIELD, pattern, "must have exactly one RRULE")
-    begin = event.get("DTSTART")
-    return rule.to_ical().decode(), None if begin is None else begin.dt
-
-
-def _read_until(text: str | None, pattern: str) -> datetime | date | None:
-    if text is None:
-        return None
-    for form in ("%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M%S", "%Y%m%d"):
-        try:
-            found = datetime.strptime(text, form)  # noqa: DTZ007 - a wall time, or UTC by its Z
-        except ValueError:
-            continue
-        if form.endswith("Z"):
-            return found.replace(tzinfo=UTC)
-        return found if "T" in form else found.date()
-    raise InvalidInputError.of(FIELD, pattern, f"UNTIL={text} is not a date")
-
-
-def _whole(text: str, name: str, most: int, pattern: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 7 or not 0 < int(text) <= most:
-        raise InvalidInputError.of(FIELD, pattern, f"{name} must be a whole number from 1 to {most}")
-    return int(text)
-
-
-def _wall(value: datetime | date, zone: ZoneInfo) -> datetime:
-    if isinstance(value, datetime):
-        return wall_at(zone, value) if value.tzinfo else value
-    return datetime(value.year, value.month, value.day)  # noqa: DTZ001 - a wall time is naive
+def _instants(value: When, at: time, zone: ZoneInfo, dst_gap: str, dst_overlap: str) -> list[datetime]:
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return [value]
+    return instants_of(on_clock(value, at), zone, dst_gap=dst_gap, dst_overlap=dst_overlap)

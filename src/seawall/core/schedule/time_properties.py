@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 import orjson
 
 from seawall.core.errors import FieldFault, InvalidInputError
-from seawall.core.schedule import calendar, crontab, interval
-from seawall.core.schedule.calendar import CalendarRule
+from seawall.core.schedule import calendar, crontab, exclusions, interval
+from seawall.core.schedule.event import CalendarEvent
+from seawall.core.schedule.exclusions import Exclusion
+from seawall.core.schedule.steps import Steps
 
 Json = dict[str, Any]
 
@@ -31,9 +33,24 @@ _NUMBERS = {
     "spread": (0, 0, 86_400),
     "max_catchup": (10, 1, 1000),
 }
-_KNOWN = ("format", "pattern", "start_time", "end_time", "timezone", *_CHOICES, *_NUMBERS)
-# How many of the first due times are looked at for one that comes too soon after another.
+_KNOWN = ("format", "pattern", "start_time", "end_time", "timezone", "exclusions", *_CHOICES, *_NUMBERS)
+# How many of the first due times are looked at for one that comes too soon after another, and how far.
 _SAMPLE = 50
+_SAMPLED = timedelta(days=5 * 366)
+# How many of the first due times may all be excluded.
+_MOST_EXCLUDED = 1000
+
+
+class Times(Protocol):
+    """The due times of a pattern, without regard to start and end."""
+
+    def next(self, after: datetime, steps: Steps) -> datetime | None:
+        """The first strictly after an instant; ``TooCostlyError`` when that takes too many steps."""
+        ...
+
+    def __hash__(self) -> int:
+        """By identity: what was found is cached by it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +70,11 @@ class TimeSchedule:
     spread_s: int
     misfire: str
     max_catchup: int
+    exclusions: tuple[Exclusion, ...]
+    times: Times = field(compare=False)
     fields: str = ""
     """The five fields of a crontab pattern."""
-    rule: CalendarRule | None = None
+    event: CalendarEvent | None = field(default=None, compare=False)
     every_s: int | None = None
     normalised: Json = field(default_factory=dict, compare=False)
     """What is stored: as given, with the start time that intervals count from."""
@@ -63,13 +82,6 @@ class TimeSchedule:
     @property
     def window(self) -> timedelta:
         return timedelta(seconds=self.window_s)
-
-    @property
-    def last_at(self) -> datetime | None:
-        """The last instant that may be due: the end time or the rule's UNTIL, whichever is first."""
-        until = None if self.rule is None else self.rule.until_in(self.zone)
-        ends = [one for one in (self.end_at, until) if one is not None]
-        return min(ends) if ends else None
 
 
 def parse_time_properties(
@@ -87,17 +99,27 @@ def parse_time_properties(
         raise InvalidInputError.of(
             "properties.end_time", properties.get("end_time"), "must not be before start_time"
         )
-    at = next_after(schedule, now)
-    if at is None:
-        if schedule.end_at is not None and next_after(_without_end(schedule), now) is not None:
+    first = next_after(schedule, now)
+    if first is None:
+        if schedule.end_at is not None and next_after(replace(schedule, end_at=None), now) is not None:
             raise InvalidInputError.of(
                 "properties.end_time", properties.get("end_time"), "leaves nothing that would ever be due"
             )
         raise InvalidInputError.of("properties.pattern", schedule.pattern, "never fires")
+    _check_distance(schedule, first, min_interval_s)
+    if schedule.exclusions:
+        _check_exclusions(schedule, first)
+    return schedule
+
+
+def _check_distance(schedule: TimeSchedule, first: datetime, min_interval_s: float) -> None:
+    from seawall.core.schedule.occurrences import next_after
+
+    at = first
     for _ in range(_SAMPLE):
         following = next_after(schedule, at)
-        if following is None:
-            break
+        if following is None or following - first > _SAMPLED:
+            return
         if (following - at).total_seconds() < min_interval_s:
             raise InvalidInputError.of(
                 "properties.pattern",
@@ -105,7 +127,20 @@ def parse_time_properties(
                 f"fires {(following - at).total_seconds():g} s apart; the least is {min_interval_s:g} s",
             )
         at = following
-    return schedule
+
+
+def _check_exclusions(schedule: TimeSchedule, first: datetime) -> None:
+    from seawall.core.schedule.occurrences import next_after, start_of
+
+    at: datetime | None = first
+    for _ in range(_MOST_EXCLUDED):
+        if at is None or at - first > _SAMPLED:
+            break
+        if not start_of(schedule, at).is_skipped:
+            return
+        at = next_after(schedule, at)
+    names = ", ".join(one.name for one in schedule.exclusions)
+    raise InvalidInputError.of("properties.exclusions", names, "leave nothing that would ever run")
 
 
 def load_schedule(normalised: Mapping[str, Any]) -> TimeSchedule:
@@ -117,12 +152,6 @@ def load_schedule(normalised: Mapping[str, Any]) -> TimeSchedule:
 def _load(content: bytes) -> TimeSchedule:
     # A stored schedule always has its start time: the epoch stands in for those of older versions.
     return _read(orjson.loads(content), datetime.fromtimestamp(0, UTC))
-
-
-def _without_end(schedule: TimeSchedule) -> TimeSchedule:
-    from dataclasses import replace
-
-    return replace(schedule, end_at=None)
 
 
 def _read(properties: Mapping[str, Any], now: datetime) -> TimeSchedule:
@@ -144,16 +173,42 @@ def _read(properties: Mapping[str, Any], now: datetime) -> TimeSchedule:
         )
     for reader in (_read_choices, _read_numbers, _read_times, _read_zone):
         reader(properties, values, faults)
+    start = values["start_time"] or now.replace(microsecond=0)
+    excluded: tuple[Exclusion, ...] = ()
+    if "timezone" in values:
+        excluded = exclusions.read(
+            properties.get("exclusions"), zone=values["timezone"], start=start, faults=faults
+        )
     if faults:
         raise InvalidInputError(faults)
-    start = values["start_time"] or now.replace(microsecond=0)
+    return _schedule(properties, values, start, excluded)
+
+
+def _schedule(
+    properties: Mapping[str, Any], values: Json, start: datetime, excluded: tuple[Exclusion, ...]
+) -> TimeSchedule:
     normalised = {name: value for name, value in properties.items() if value is not None}
     normalised["start_time"] = properties.get("start_time") or start.strftime("%Y-%m-%d %H:%M:%S")
-    pattern = str(values["pattern"])
+    pattern, zone = str(values["pattern"]), values["timezone"]
+    rules = values["dst_gap"], values["dst_overlap"]
+    fields, event, every_s = "", None, None
+    times: Times
+    if values["format"] == "crontab":
+        fields = crontab.check(pattern)
+        times = crontab.times(fields, zone, *rules)
+    elif values["format"] == "calendar":
+        event = calendar.check(pattern)
+        try:
+            times = calendar.times(event, zone, start, *rules)
+        except ValueError as error:
+            raise InvalidInputError.of("properties.pattern", pattern, str(error)) from error
+    else:
+        every_s = interval.check(pattern)
+        times = interval.IntervalTimes(start, every_s)
     return TimeSchedule(
         format=values["format"],
         pattern=pattern,
-        zone=values["timezone"],
+        zone=zone,
         start_at=start,
         end_at=values["end_time"],
         window_s=values["window"],
@@ -162,9 +217,11 @@ def _read(properties: Mapping[str, Any], now: datetime) -> TimeSchedule:
         spread_s=values["spread"],
         misfire=values["misfire"],
         max_catchup=values["max_catchup"],
-        fields=crontab.check(pattern) if values["format"] == "crontab" else "",
-        rule=calendar.check(pattern) if values["format"] == "calendar" else None,
-        every_s=interval.check(pattern) if values["format"] == "interval" else None,
+        exclusions=excluded,
+        times=times,
+        fields=fields,
+        event=event,
+        every_s=every_s,
         normalised=normalised,
     )
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from seawall.core.schedule import crontab
 from seawall.core.schedule.occurrences import next_after
 from seawall.core.schedule.time_properties import TimeSchedule
 from seawall.core.schedule.zone import wall_at
@@ -45,8 +44,8 @@ def describe(schedule: TimeSchedule) -> str:
 def _pattern(schedule: TimeSchedule) -> str:
     if schedule.every_s is not None:
         return f"every {_duration(schedule.every_s)} from {schedule.start_at:%Y-%m-%d %H:%M:%S} UTC"
-    if schedule.rule is not None:
-        return f"by the rule {schedule.rule.text}"
+    if schedule.event is not None:
+        return "by " + " and ".join(f"the rule {one.text}" for one in schedule.event.rules)
     minute, hour, day, month, weekday = schedule.fields.split()
     if not minute.isdigit() or month != "*":
         return f"by the pattern {schedule.fields}"
@@ -84,5 +83,5 @@ def _note(schedule: TimeSchedule, at: datetime) -> str:
         )
     before = wall_at(schedule.zone, at - timedelta(seconds=1))
     is_after_gap = wall - before > timedelta(seconds=1)
-    is_moved = is_after_gap and schedule.fields and not crontab.is_hourly(schedule.fields)
+    is_moved = is_after_gap and schedule.fields and "*" not in schedule.fields.split()[1]
     return "moved to the end of the hour that clocks leave out" if is_moved else ""

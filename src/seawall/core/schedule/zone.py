@@ -9,16 +9,32 @@ exists twice: ``once`` takes the first, ``twice`` both.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-# More than any change of a clock since zones are laws, but for days that were left out whole (Samoa 2011):
-# those are gaps, and a gap needs no looking back.
-_LOOK_BACK = timedelta(hours=3)
-_SECOND = timedelta(seconds=1)
+from seawall.core.schedule.steps import HORIZON_YEARS, LAST_YEAR
 
-WallTimes = Callable[[datetime], Iterator[datetime]]
-"""Naive wall times strictly after a naive wall time, ascending; ends when there are no more."""
+# No clock was ever moved further: whole days were left out (Samoa 2011) and repeated (Kwajalein 1969).
+_NEAR = timedelta(hours=26)
+_TICK = timedelta(microseconds=1)
+_DAY = timedelta(days=1)
+
+NextWall = Callable[[datetime], datetime | None]
+"""The first naive wall time strictly after a naive wall time; None when there are no more."""
+NextOnClock = Callable[[datetime, timedelta, datetime], datetime | None]
+"""(wall, offset, last) -> the first wall time in (wall, last] on a clock that stays at ``offset``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of a zone's clocks."""
+
+    at: datetime
+    """The first instant of the new offset."""
+    before: timedelta
+    after: timedelta
 
 
 def offset_at(zone: ZoneInfo, instant: datetime) -> timedelta:
@@ -28,7 +44,15 @@ def offset_at(zone: ZoneInfo, instant: datetime) -> timedelta:
 
 def wall_at(zone: ZoneInfo, instant: datetime) -> datetime:
     """What the clocks of the zone show."""
-    return instant.astimezone(zone).replace(tzinfo=None)
+    return instant.astimezone(zone).replace(tzinfo=None, fold=0)
+
+
+def changes_between(zone: ZoneInfo, first: datetime, last: datetime) -> Iterator[Change]:
+    """The changes with first < at <= last."""
+    for year in range(first.year, last.year + 1):
+        for change in _changes_in(zone, year):
+            if first < change.at <= last:
+                yield change
 
 
 def instants_of(wall: datetime, zone: ZoneInfo, *, dst_gap: str, dst_overlap: str) -> list[datetime]:
@@ -44,56 +68,84 @@ def instants_of(wall: datetime, zone: ZoneInfo, *, dst_gap: str, dst_overlap: st
 
 
 def next_on_wall(
-    after: datetime, zone: ZoneInfo, walls: WallTimes, *, dst_gap: str, dst_overlap: str
+    after: datetime, zone: ZoneInfo, next_wall: NextWall, *, dst_gap: str, dst_overlap: str
 ) -> datetime | None:
-    """The first instant strictly after ``after`` whose wall time is one of ``walls``."""
+    """The first instant strictly after ``after`` whose wall time is one of those of ``next_wall``."""
+    # Near a change, an earlier wall time may be a later instant: by no more than the clocks move.
+    wall: datetime | None = wall_at(zone, after) - _moved_near(zone, after)
     best: datetime | None = None
     stop: datetime | None = None
-    for wall in walls(wall_at(zone, after) - _LOOK_BACK):
-        if stop is not None and wall > stop:
-            break
+    while True:
+        assert wall is not None
+        wall = next_wall(wall)
+        if wall is None or (stop is not None and wall > stop):
+            return best
         for instant in instants_of(wall, zone, dst_gap=dst_gap, dst_overlap=dst_overlap):
             if instant > after and (best is None or instant < best):
                 best = instant
         if best is not None and stop is None:
-            if offset_at(zone, best - _LOOK_BACK) == offset_at(zone, best + _LOOK_BACK):
-                break
-            # Near a change, a later wall time may be an earlier instant.
-            stop = wall + _LOOK_BACK
-    return best
+            moved = _moved_near(zone, best)
+            if not moved:
+                return best
+            stop = wall + moved
 
 
 def next_in_real_time(
-    after: datetime, zone: ZoneInfo, walls: Callable[[datetime, timedelta], datetime | None]
+    after: datetime, zone: ZoneInfo, next_wall: NextOnClock, last_year: int | None = None
 ) -> datetime | None:
     """The first instant strictly after ``after``, for patterns that run in every real hour.
 
-    ``walls(wall, offset)`` is the next wall time strictly after ``wall`` on a clock that stays at ``offset``.
-    Where the zone changes its clocks, the search goes on from the change with the new offset.
+    No later than in ``last_year``, or within the horizon.
+
+    The pattern is followed on a clock that stays as it is, from change to change.
     """
-    at, offset = after, offset_at(zone, after)
-    while True:
-        wall = walls((at + offset).replace(tzinfo=None), offset)
-        if wall is None:
-            return None
-        found = wall.replace(tzinfo=UTC) - offset
-        change = _first_change(zone, at, found)
-        if change is None:
-            return found
-        # One second earlier, so that a time at the very instant of the change is found.
-        at, offset = change - _SECOND, offset_at(zone, change)
-
-
-def _first_change(zone: ZoneInfo, after: datetime, until: datetime) -> datetime | None:
-    """The first change of the zone's offset in (after + 1 s, until], as seen by steps of a day."""
-    at = after + _SECOND
-    offset = offset_at(zone, at)
-    while at < until:
-        following = min(at + timedelta(days=1), until)
-        if offset_at(zone, following) != offset:
-            return _change_between(zone, at, following)
-        at = following
+    at = after
+    for until, offset in _stretches(zone, after, last_year or after.year + HORIZON_YEARS):
+        # The clock is at ``offset`` in [at, until); the first instant of a stretch belongs to it.
+        last = (until - _TICK + offset).replace(tzinfo=None)
+        wall = next_wall((at + offset).replace(tzinfo=None), offset, last)
+        if wall is not None:
+            return wall.replace(tzinfo=UTC) - offset
+        at = until - _TICK
     return None
+
+
+def _stretches(zone: ZoneInfo, after: datetime, last_year: int) -> Iterator[tuple[datetime, timedelta]]:
+    """(end, offset) of the stretches without a change from ``after`` on; each ends with its year at last."""
+    offset = offset_at(zone, after)
+    for year in range(after.year, min(last_year, LAST_YEAR) + 1):
+        for change in _changes_in(zone, year):
+            if change.at > after:
+                yield change.at, offset
+                offset = change.after
+        yield datetime(year + 1, 1, 1, tzinfo=UTC), offset
+
+
+def _moved_near(zone: ZoneInfo, instant: datetime) -> timedelta:
+    """The largest change of the clocks around an instant; 0 when there is none."""
+    if zone.key == "UTC":
+        return timedelta(0)
+    near = [abs(one.after - one.before) for one in changes_between(zone, instant - _NEAR, instant + _NEAR)]
+    return max(near, default=timedelta(0))
+
+
+@lru_cache(maxsize=16_384)
+def _changes_in(zone: ZoneInfo, year: int) -> tuple[Change, ...]:
+    """The changes of one year UTC, as seen by steps of a day."""
+    found = []
+    at, end = datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
+    # The last instant before the year, so that a change at its very first one is found.
+    before, offset = at - _DAY, offset_at(zone, at - timedelta(seconds=1))
+    while at < end:
+        current = offset_at(zone, at)
+        if current != offset:
+            found.append(Change(_change_between(zone, before, at), offset, current))
+            offset = current
+        before, at = at, at + _DAY
+    last = end - timedelta(seconds=1)
+    if offset_at(zone, last) != offset:
+        found.append(Change(_change_between(zone, before, last), offset, offset_at(zone, last)))
+    return tuple(found)
 
 
 def _change_between(zone: ZoneInfo, before: datetime, after: datetime) -> datetime:
@@ -102,8 +154,11 @@ def _change_between(zone: ZoneInfo, before: datetime, after: datetime) -> dateti
     low, high = int(before.timestamp()), int(after.timestamp())
     while high - low > 1:
         middle = (low + high) // 2
-        if offset_at(zone, datetime.fromtimestamp(middle, UTC)) == offset:
+        if offset_at(zone, _EPOCH + timedelta(seconds=middle)) == offset:
             low = middle
         else:
             high = middle
-    return datetime.fromtimestamp(high, UTC)
+    return _EPOCH + timedelta(seconds=high)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
