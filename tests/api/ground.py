@@ -16,6 +16,7 @@ from seawall.core.caller import Role
 from seawall.core.records import Json
 from seawall.db import plans, tokens
 from seawall.db.idempotency import IdempotencyKeys
+from seawall.operation_engine.events.webhooks import Webhooks
 from seawall.operation_engine.schedules import Schedules
 from seawall.runtime.registry import PluginKind, load_plugins
 from seawall.sdk.operation import Operation
@@ -63,6 +64,7 @@ class Ground:
             plan_lookup=lambda connection, plan_id: plans.get(connection, plan_id, project_id=None),
             wakeup=self.below.wakeup,
             min_interval_s=60,
+            sealing=self.below.install_key,
         )
         self.ports = Ports(
             schedules=self.schedules,
@@ -71,6 +73,9 @@ class Ground:
             tokens=tokens.Tokens(self.database),
             idempotency=IdempotencyKeys(self.database),
             clock=self.clock,
+            webhooks=Webhooks(
+                self.database, sealing=self.below.install_key, wakeup=self.below.wakeup, replay_s=300
+            ),
         )
         self.app = build_app(self.ports, ready=lambda: self.reasons)
         self.http = httpx.Client(transport=InProcess(self.app), base_url="http://seawall.test")

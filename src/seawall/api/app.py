@@ -25,6 +25,7 @@ from seawall.api.routes import (
     scheduled_operations,
     services,
     triggers,
+    webhooks,
 )
 from seawall.api.routes.discovery import Readiness
 from seawall.core.errors import SeawallError
@@ -84,6 +85,7 @@ def build_app(ports: Ports, *, ready: Readiness, version: str = __version__) -> 
     }
     for collection in _COLLECTIONS:
         app.include_router(collection, prefix="/v1/{project_id}", responses=refusals)
+    app.include_router(webhooks.router, prefix="/v1/{project_id}", responses=refusals)
     policy.check_complete(
         route.name for one in _COLLECTIONS for route in one.routes if hasattr(route, "name")
     )

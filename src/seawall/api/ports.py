@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from seawall.core.caller import Caller
 from seawall.core.listing import ListQuery
 from seawall.core.records import (
+    Backfill,
     Checkpoint,
     Json,
     LogLine,
@@ -27,8 +28,18 @@ from seawall.core.records import (
     Trigger,
 )
 from seawall.core.schedule import PreviewedTime
+from seawall.operation_engine.events.webhooks import SignedRequest
 from seawall.sdk.clock import Clock
 from seawall.sdk.protection import Instance
+
+
+class Fired(Protocol):
+    """What became of an event."""
+
+    @property
+    def fresh(self) -> int: ...
+    @property
+    def runs(self) -> int: ...
 
 
 class TokensPort(Protocol):
@@ -72,6 +83,7 @@ class SchedulesPort(Protocol):
         self, caller: Caller, trigger_id: str, *, reason: str, until_at: datetime | None
     ) -> Trigger: ...
     def resume_trigger(self, caller: Caller, trigger_id: str) -> Trigger: ...
+    def rotate_secret(self, caller: Caller, trigger_id: str) -> Trigger: ...
     def preview(self, properties: Mapping[str, Any], *, count: int) -> Sequence[PreviewedTime]: ...
 
     def create_operation(
@@ -95,6 +107,17 @@ class SchedulesPort(Protocol):
     def get_operation(self, caller: Caller, operation_id: str) -> ScheduledOperation: ...
     def list_operations(self, caller: Caller, query: ListQuery) -> Page[ScheduledOperation]: ...
     def delete_operation(self, caller: Caller, operation_id: str) -> None: ...
+    def run_operation(self, caller: Caller, operation_id: str, *, key: str | None = None) -> Run: ...
+    def backfill_operation(
+        self,
+        caller: Caller,
+        operation_id: str,
+        *,
+        start: datetime,
+        end: datetime,
+        is_dry: bool,
+        key: str | None = None,
+    ) -> Backfill: ...
     def operation_types(self) -> Sequence[Mapping[str, Any]]: ...
 
     def list_runs(
@@ -109,6 +132,12 @@ class SchedulesPort(Protocol):
     def get_run(self, caller: Caller, run_id: str) -> Run: ...
     def run_log(self, caller: Caller, run_id: str, *, after: int = 0) -> Sequence[LogLine]: ...
     def cancel_run(self, caller: Caller, run_id: str) -> Run: ...
+
+
+class WebhooksPort(Protocol):
+    def fire(self, request: SignedRequest) -> Fired:
+        """Fire once for each event; ``UnauthenticatedError``, without a reason, for what is not signed."""
+        ...
 
 
 class ProtectableType(Protocol):
@@ -193,3 +222,4 @@ class Ports:
     tokens: TokensPort
     idempotency: IdempotencyPort
     clock: Clock
+    webhooks: WebhooksPort

@@ -57,6 +57,8 @@ class Trigger:
     paused_at: datetime | None = None
     paused_reason: str | None = None
     paused_until_at: datetime | None = None
+    secret: str | None = field(default=None, repr=False)
+    """What a webhook's requests are signed with: only in the answer to what made it (I10)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,15 @@ class Run:
     gap_first_at: datetime | None = None
     gap_last_at: datetime | None = None
     gap_count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """Due times that have passed and are made up for."""
+
+    id: str | None
+    """What the occurrences of its runs begin with; None when nothing was made."""
+    times: tuple[datetime, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +189,8 @@ class Provider:
     """The bank plugin's name, e.g. ``file``."""
     bank_options: Json
     resource_types: tuple[str, ...]
+    limits: Json = field(default_factory=dict)
+    """How fast its bank may be used, and how often it is asked again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,7 +184,7 @@ def _listening() -> sa.Select[Any]:
 
 
 def fire(tx: Tx, firings: Sequence[Firing]) -> Fired:
-    """Make rows of runs of these events, each once. The triggers of a paused one skip it, visibly."""
+    """Make rows of runs of these events, each once. What is paused skips it, visibly."""
     fresh = _received(tx, firings)
     if not fresh:
         return Fired(0, 0)
@@ -369,7 +369,8 @@ def _firings(connection: sa.Connection, rows: Collection[int]) -> list[Firing]:
 
 
 def upstream(connection: sa.Connection, operation_id: str) -> Iterable[tuple[str, str]]:
-    """(operation, its trigger), from this operation on to whose ends fire it, and so on; it may be endless."""
+    """(operation, its trigger), from this operation on to the one whose ends fire it, and so on; it may be
+    without end."""
     following: str | None = operation_id
     while following is not None:
         row = connection.execute(

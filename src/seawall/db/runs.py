@@ -320,7 +320,7 @@ def record(tx: Tx, outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Record outcomes, each by compare-and-set; those that were not ours any more are answered (I3)."""
     lost = []
     held = {one.row: one for one in look(tx.connection, [(one.row, one.fence) for one in outcomes])}
-    ready = []
+    ready, ended = [], []
     for one in outcomes:
         if not held[one.row].is_mine:
             lost.append(one)
@@ -328,6 +328,8 @@ def record(tx: Tx, outcomes: Sequence[Outcome]) -> list[Outcome]:
         is_again = one.state == RunState.QUEUED
         # A cancel that came while the work failed wins over trying again.
         state = RunState.CANCELLED if is_again and held[one.row].is_cancelling else one.state
+        if state != RunState.QUEUED:
+            ended.append(one.row)
         ready.append(
             {
                 "b_row": one.row,
@@ -357,7 +359,7 @@ def record(tx: Tx, outcomes: Sequence[Outcome]) -> list[Outcome]:
             ),
             ready,
         )
-        events.after_ended(tx, [one["b_row"] for one in ready if one["b_ended"] is not None])
+        events.after_ended(tx, ended)
     return lost
 
 

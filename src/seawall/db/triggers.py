@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from seawall.core.errors import NotFoundError
 from seawall.core.listing import ListQuery
 from seawall.core.records import Json, Page, Trigger
-from seawall.db import keyset
+from seawall.db import events, keyset
 from seawall.db.session import Tx
 from seawall.db.tables import scheduled_operations, triggers
 
@@ -84,6 +84,7 @@ def update(tx: Tx, trigger_id: str, **values: Any) -> None:
 
 def delete(tx: Tx, trigger_id: str) -> None:
     """Remove a trigger that no operation uses; its runs stay."""
+    events.delete(tx, trigger_id)
     tx.connection.execute(triggers.delete().where(triggers.c.id == trigger_id))
 
 

@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     grace_s: float = Field(default=8, gt=0, le=600)
     """How long running work may go on after SIGTERM before it is handed back."""
 
+    webhook_replay_s: float = Field(default=300, gt=0, le=86_400)
+    """How far the clock of a webhook's sender may be off; a request older than this is refused."""
+
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     log_format: str = Field(default="auto", pattern="^(auto|console|json)$")
     """``auto`` is console on a terminal and JSON lines elsewhere."""

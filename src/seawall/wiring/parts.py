@@ -13,6 +13,7 @@ from pathlib import Path
 
 from seawall.core.errors import NotFoundError
 from seawall.db import plans, projects, services
+from seawall.operation_engine.events.webhooks import Webhooks
 from seawall.operation_engine.schedules import Schedules
 from seawall.protection.allowlist import AllowList
 from seawall.protection.catalogue import Catalogue
@@ -130,4 +131,14 @@ class Parts:
             plan_lookup=lambda connection, plan_id: plans.get(connection, plan_id, project_id=None),
             wakeup=self.wakeup,
             min_interval_s=self.settings.min_interval_s,
+            sealing=self.installation.install_key,
+        )
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        return Webhooks(
+            self.database,
+            sealing=self.installation.install_key,
+            wakeup=self.wakeup,
+            replay_s=self.settings.webhook_replay_s,
         )

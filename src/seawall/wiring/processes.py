@@ -107,6 +107,7 @@ class Process:
             tokens=Tokens(parts.database),
             idempotency=IdempotencyKeys(parts.database),
             clock=parts.clock,
+            webhooks=parts.webhooks,
         )
         return build_app(ports, ready=self._what_is_missing)
 

@@ -41,15 +41,22 @@ def list_triggers(asked: AskedDep) -> TriggersAnswer:
 
 @router.post("")
 def create_trigger(body: TriggerCreateBody, asked: AskedDep, once: OnceDep) -> TriggerAnswer:
+    """The answer that makes a webhook trigger, and no other, has its secret."""
     wanted = body.trigger_info
+    secret: str | None = None
 
     def act() -> TriggerAnswer:
+        nonlocal secret
         trigger = asked.ports.schedules.create_trigger(
             asked.caller, name=wanted.name, type=wanted.type, properties=_unescaped(wanted.properties)
         )
+        secret = trigger.secret
         return TriggerAnswer(trigger_info=TriggerView.of(trigger))
 
-    return once(body, TriggerAnswer, act)
+    answer = once(body, TriggerAnswer, act)
+    # After it was kept for a repeat of the request: a secret is not (I10).
+    answer.trigger_info.secret = secret
+    return answer
 
 
 @router.post("/preview")
@@ -71,6 +78,8 @@ def preview_trigger(
 ) -> PreviewAnswer:
     """The next times of a trigger."""
     trigger = asked.ports.schedules.get_trigger(asked.caller, trigger_id)
+    if trigger.type == "event":
+        raise InvalidInputError.of("type", trigger.type, "has no due times: it fires when its events come")
     return _preview(asked, trigger.properties, count)
 
 
@@ -83,7 +92,9 @@ def update_trigger(trigger_id: UuidText, body: TriggerUpdateBody, asked: AskedDe
     if wanted.type is not None and wanted.type != current.type:
         raise InvalidInputError.of("type", wanted.type, f"cannot be changed from {current.type}")
     properties = _unescaped(wanted.properties) if wanted.properties else None
-    if properties is not None and not {"format", "pattern"} <= properties.keys():
+    if properties is not None and current.type == "event":
+        properties = {**current.properties, **properties}
+    elif properties is not None and not {"format", "pattern"} <= properties.keys():
         # Karbor's shell sends only what its user typed.
         properties = {**current.properties, **properties}
     trigger = schedules.update_trigger(asked.caller, trigger_id, name=wanted.name, properties=properties)
@@ -108,6 +119,15 @@ def pause_trigger(trigger_id: UuidText, body: PauseBody, asked: AskedDep) -> Tri
 def resume_trigger(trigger_id: UuidText, asked: AskedDep) -> TriggerAnswer:
     trigger = asked.ports.schedules.resume_trigger(asked.caller, trigger_id)
     return TriggerAnswer(trigger_info=TriggerView.of(trigger))
+
+
+@router.post("/{trigger_id}/rotate_secret")
+def rotate_secret(trigger_id: UuidText, asked: AskedDep) -> TriggerAnswer:
+    """A new secret for a webhook trigger, shown in this answer alone; the former one is refused at once."""
+    trigger = asked.ports.schedules.rotate_secret(asked.caller, trigger_id)
+    view = TriggerView.of(trigger)
+    view.secret = trigger.secret
+    return TriggerAnswer(trigger_info=view)
 
 
 def _preview(asked: Asked, properties: dict[str, Any], count: int) -> PreviewAnswer:

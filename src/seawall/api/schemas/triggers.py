@@ -65,6 +65,8 @@ class TriggerView(AnswerModel):
     quarantine_reason: str | None
     created_at: Instant
     updated_at: Instant
+    secret: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
+    """What a webhook's requests are signed with; only in the answer to what made it."""
 
     @classmethod
     def of(cls, trigger: Trigger) -> TriggerView:
@@ -72,7 +74,8 @@ class TriggerView(AnswerModel):
             id=trigger.id,
             name=trigger.name,
             type=trigger.type,
-            properties=as_karbor_text(trigger.properties),
+            # Karbor has no event triggers; their filters tell 1 from "1".
+            properties=trigger.properties if trigger.type == "event" else as_karbor_text(trigger.properties),
             project_id=trigger.project_id,
             next_run_at=trigger.next_run_at,
             paused_at=trigger.paused_at,
@@ -91,6 +94,13 @@ class TriggerAnswer(AnswerModel):
 class TriggersAnswer(AnswerModel):
     triggers: list[TriggerView]
     triggers_links: NextLink = None
+
+
+class FiredAnswer(AnswerModel):
+    fired: bool
+    """Whether this event had not come before."""
+    runs: int
+    """Rows that it made, those that were skipped included."""
 
 
 class DueView(AnswerModel):

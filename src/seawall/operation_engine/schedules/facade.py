@@ -16,12 +16,13 @@ from uuid import UUID
 from seawall.core.caller import Caller
 from seawall.core.errors import InvalidInputError, NotFoundError
 from seawall.core.listing import ListQuery
-from seawall.core.records import LogLine, Page, Run, ScheduledOperation, Trigger
+from seawall.core.records import Backfill, LogLine, Page, Run, ScheduledOperation, Trigger
 from seawall.core.schedule import PreviewedTime, parse_time_properties, preview
 from seawall.db import audit, run_rows, scheduled_operations
 from seawall.db import triggers as trigger_rows
-from seawall.operation_engine.schedules import operations, triggers
+from seawall.operation_engine.schedules import asked, event_triggers, operations, triggers
 from seawall.operation_engine.schedules.definitions import PlanLookup
+from seawall.operation_engine.schedules.event_triggers import Sealing
 from seawall.operation_engine.schedules.operations import Sources
 from seawall.runtime.wakeup import Wakeup
 
@@ -45,12 +46,15 @@ class Schedules:
         plan_lookup: PlanLookup,
         wakeup: Wakeup,
         min_interval_s: float,
+        sealing: Sealing | None = None,
     ) -> None:
-        """``wakeup`` is notified after each change, for the loops of this process."""
+        """``wakeup`` is notified after each change, for the loops of this process. Without ``sealing``, which
+        keeps secrets, webhook triggers are refused."""
         self._database = database
         self._sources = Sources(operations, plan_lookup)
         self._wakeup = wakeup
         self._min_interval_s = min_interval_s
+        self._sealing = sealing
 
     # --- triggers --------------------------------------------------------------------------------
 
@@ -67,6 +71,7 @@ class Schedules:
                     type=type,
                     properties=properties,
                     min_interval_s=self._min_interval_s,
+                    sealing=self._sealing,
                 )
             ),
         )
@@ -124,6 +129,14 @@ class Schedules:
         known = _known("trigger", trigger_id)
         return self._database.write(
             "schedules.resume_trigger", self._waking(lambda tx: triggers.resume(tx, caller, known))
+        )
+
+    def rotate_secret(self, caller: Caller, trigger_id: str) -> Trigger:
+        """A new secret for a webhook trigger, in its answer alone; the former one is of no use at once."""
+        known = _known("trigger", trigger_id)
+        return self._database.write(
+            "schedules.rotate_secret",
+            lambda tx: event_triggers.rotate(tx, caller, known, sealing=self._sealing),
         )
 
     def preview(self, properties: Mapping[str, Any], *, count: int) -> Sequence[PreviewedTime]:
@@ -200,6 +213,32 @@ class Schedules:
         known = _known("scheduled operation", operation_id)
         self._database.write(
             "schedules.delete_operation", self._waking(lambda tx: operations.delete(tx, caller, known))
+        )
+
+    def run_operation(self, caller: Caller, operation_id: str, *, key: str | None = None) -> Run:
+        """Run it once, now. With a ``key`` that was used before, the run of then."""
+        known = _known("scheduled operation", operation_id)
+        return self._database.write(
+            "schedules.run_operation", self._waking(lambda tx: asked.run_now(tx, caller, known, key=key))
+        )
+
+    def backfill_operation(
+        self,
+        caller: Caller,
+        operation_id: str,
+        *,
+        start: datetime,
+        end: datetime,
+        is_dry: bool,
+        key: str | None = None,
+    ) -> Backfill:
+        """Make up for the due times from ``start`` to ``end``, or only say which those are."""
+        known = _known("scheduled operation", operation_id)
+        return self._database.write(
+            "schedules.backfill_operation",
+            self._waking(
+                lambda tx: asked.backfill(tx, caller, known, start=start, end=end, is_dry=is_dry, key=key)
+            ),
         )
 
     def operation_types(self) -> Sequence[Mapping[str, Any]]:

@@ -17,7 +17,7 @@ from seawall.core.errors import FieldFault, InvalidInputError
 from seawall.core.records import ScheduledOperation
 from seawall.db import audit, run_rows, scheduled_operations, triggers
 from seawall.operation_engine.claim import settle
-from seawall.operation_engine.schedules import definitions
+from seawall.operation_engine.schedules import definitions, event_triggers
 from seawall.operation_engine.schedules.definitions import PlanLookup
 from seawall.operation_engine.schedules.words import checked_name, whole_number
 
@@ -69,7 +69,9 @@ def create(
     checked = definitions.check(tx.connection, caller, plugin, operation_definition, sources.plan_lookup)
     values = _policy(policy)
     trigger = triggers.get(tx.connection, trigger_id, project_id=caller.project_id)
-    if trigger.next_run_at is None and trigger.quarantine_reason is None:
+    if trigger.type == event_triggers.TYPE:
+        event_triggers.refuse_long_chain(tx.connection, trigger)
+    elif trigger.next_run_at is None and trigger.quarantine_reason is None:
         raise InvalidInputError.of("trigger_id", trigger_id, "has ended: it is never due again")
     operation_id = str(uuid4())
     scheduled_operations.insert(
@@ -125,6 +127,7 @@ def delete(tx: Tx, caller: Caller, operation_id: str) -> None:
     """Remove it: runs that wait are cancelled, those that have started go on, and all of them stay listed."""
     operation = _settled(tx, caller, operation_id)
     cancelled = run_rows.cancel_waiting(tx, reason="operation deleted", operation_id=operation_id)
+    event_triggers.quarantine_watchers(tx, operation)
     scheduled_operations.delete(tx, operation_id)
     audit.record(
         tx,

@@ -18,21 +18,32 @@ from seawall.core.records import Trigger
 from seawall.core.schedule import fixed_offset, next_after, parse_time_properties
 from seawall.db import audit, run_rows, triggers
 from seawall.operation_engine.claim import settle
+from seawall.operation_engine.schedules import event_triggers
+from seawall.operation_engine.schedules.event_triggers import Sealing
 from seawall.operation_engine.schedules.words import checked_name
 
 if TYPE_CHECKING:
     from seawall.db.session import Tx
 
-TYPES = ("time",)
+TYPES = ("time", event_triggers.TYPE)
 _START_FORMAT = "%Y-%m-%d %H:%M:%S"
 
 
 def create(
-    tx: Tx, caller: Caller, *, name: str, type: str, properties: Mapping[str, Any], min_interval_s: float
+    tx: Tx,
+    caller: Caller,
+    *,
+    name: str,
+    type: str,
+    properties: Mapping[str, Any],
+    min_interval_s: float,
+    sealing: Sealing | None = None,
 ) -> Trigger:
     """A new trigger; due from now on."""
     if type not in TYPES:
         raise InvalidInputError.of("type", type, f"must be one of {', '.join(TYPES)}")
+    if type == event_triggers.TYPE:
+        return event_triggers.create(tx, caller, name=name, properties=properties, sealing=sealing)
     schedule = parse_time_properties(properties, now=tx.now, min_interval_s=min_interval_s)
     trigger_id = str(uuid4())
     first = next_after(schedule, tx.now)
@@ -66,7 +77,9 @@ def update(
     changes: dict[str, Any] = {}
     if name is not None and name != trigger.name:
         changes["name"] = checked_name(name)
-    if properties:
+    if properties and trigger.type == event_triggers.TYPE:
+        changes |= event_triggers.changed(tx, trigger, properties)
+    elif properties:
         changes |= _changed_schedule(tx, trigger, properties, min_interval_s)
     if not changes:
         return trigger
