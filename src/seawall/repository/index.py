@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from seawall.core.errors import BankObjectMissingError, DamagedError
+from seawall.core.errors import BankObjectMissingError, DamagedError, LeaseLostError
 from seawall.repository import codec
 from seawall.repository.crypto import Key
 from seawall.repository.pack import BlobType, PackedBlob, pack_key, read_header
@@ -131,13 +131,33 @@ def load_file(bank: Bank, key: Key, file_id: str) -> list[tuple[bytes, list[Pack
     return list(parse_file(codec.unpack_object(key.open(sealed, what), what), what))
 
 
-def save_file(bank: Bank, key: Key, packs: Sequence[tuple[bytes, Sequence[PackedBlob]]]) -> str:
-    """Store one index file, durable on return, and read it back; its id."""
+def save_file(
+    bank: Bank,
+    key: Key,
+    packs: Sequence[tuple[bytes, Sequence[PackedBlob]]],
+    *,
+    held: Callable[[], None] = lambda: None,
+) -> str:
+    """Store one index file, durable on return, and read it back; its id.
+
+    ``held`` raises ``LeaseLostError`` when the lock that protects the packs has expired: a prune may then
+    have removed them. It is asked before and after, since this process may be stopped in between for as long
+    as it likes; the file is then taken back. Who has relied on it meanwhile names the packs again, or finds
+    them gone, before he commits.
+    """
     sealed = key.seal(codec.pack_object(file_json(packs)))
     file_id = codec.content_id(sealed).hex()
+    held()
     failpoint("repository.index.before_put")
     bank.put(PREFIX + file_id, sealed)
     failpoint("repository.index.after_put")
+    try:
+        held()
+    except LeaseLostError:
+        failpoint("repository.index.before_delete")
+        bank.delete(PREFIX + file_id)
+        failpoint("repository.index.after_delete")
+        raise
     if bank.get(PREFIX + file_id) != sealed:
         raise DamagedError(f"index {file_id[:16]}: reads back differently from what was written")
     return file_id
@@ -284,17 +304,19 @@ class Index:
         number = self._pack_numbers.get(pack_id, -1)
         return number if number in self._named else -1
 
-    def republish(self, bank: Bank, key: Key, pack_ids: Iterable[bytes]) -> None:
+    def republish(
+        self, bank: Bank, key: Key, pack_ids: Iterable[bytes], *, held: Callable[[], None] = lambda: None
+    ) -> None:
         """Name packs again that are on the bank and in no index file (a prune took them out).
 
         Durable on return. Their headers say what they hold; ``BankObjectMissingError`` or ``DamagedError``
-        when one is not whole.
+        when one is not whole. ``held`` as in ``save_file``.
         """
         packs: list[tuple[bytes, Sequence[PackedBlob]]] = [
             (pack_id, read_header(bank, key, pack_id, bank.size(pack_key(pack_id)))) for pack_id in pack_ids
         ]
         if packs:
-            self.add_file(save_file(bank, key, packs), packs)
+            self.add_file(save_file(bank, key, packs, held=held), packs)
 
 
 class Marks:

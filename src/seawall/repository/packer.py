@@ -10,7 +10,7 @@ was handed over since the last ``flush`` may then be relied on, and the packer t
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
@@ -34,11 +34,15 @@ _Batch = list[tuple[BlobType, bytes, bytes]]
 class Packer:
     """Stores blobs that the index does not know. ``add`` and ``flush`` belong to one thread."""
 
-    def __init__(self, bank: Bank, key: Key, known: Index, *, level: int = codec.LEVEL) -> None:
+    def __init__(
+        self, bank: Bank, key: Key, known: Index, *, held: Callable[[], None], level: int = codec.LEVEL
+    ) -> None:
+        """``held`` raises when packs that no index names yet may have been removed (see ``save_file``)."""
         self._bank = bank
         self._key = key
         self._index = known
         self._level = level
+        self._held = held
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="packer")
         self._free = threading.BoundedSemaphore(MAX_BATCHES)
         self._running: list[Future[None]] = []
@@ -131,7 +135,7 @@ class Packer:
         if not packs:
             return
         try:
-            file_id = index.save_file(self._bank, self._key, packs)
+            file_id = index.save_file(self._bank, self._key, packs, held=self._held)
         except BaseException:
             self._failed = True
             raise

@@ -127,10 +127,14 @@ class Repository:
         """Take in what other writers and prunes have done since."""
         self._index.refresh(self._bank, self._key)
 
-    def writer(self, lock: Lock) -> Writer:
-        """A writer under a lock that is already held; the index is refreshed first (I12)."""
+    def writer(self, lock: Lock, *, clock: Callable[[], datetime] | None = None) -> Writer:
+        """A writer under a lock that is already held; the index is refreshed first (I12).
+
+        By ``clock`` it finds before each publication whether the lock has expired; without one only a lock
+        that says so whatever the time is noticed before ``commit``.
+        """
         self.refresh()
-        return Writer(self._bank, self._key, self._index, lock)
+        return Writer(self._bank, self._key, self._index, lock, clock=clock)
 
     # --- snapshots -------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -39,6 +39,7 @@ from seawall.repository.packer import Packer
 from seawall.repository.reader import Reader
 from seawall.repository.walk import Progress, Walk
 from seawall.sdk.bank import Bank
+from seawall.sdk.failpoints import failpoint
 from seawall.sdk.protection import SourceFault
 
 _LIST_FROM: Final = 200
@@ -68,16 +69,32 @@ class TreeResult:
 class Writer:
     """One writer of an open repository; made by ``Repository.writer``. For one thread."""
 
-    def __init__(self, bank: Bank, key: Key, index: Index, lock: Lock, *, level: int = codec.LEVEL) -> None:
+    def __init__(
+        self,
+        bank: Bank,
+        key: Key,
+        index: Index,
+        lock: Lock,
+        *,
+        clock: Callable[[], datetime] | None = None,
+        level: int = codec.LEVEL,
+    ) -> None:
+        self._told = datetime.min.replace(tzinfo=UTC)
+        self._clock = clock or (lambda: self._told)
         self._bank = bank
         self._key = key
         self._index = index
         self._lock = lock
         self._reader = Reader(bank, key, index)
-        self._packer = Packer(bank, key, index, level=level)
+        self._packer = Packer(bank, key, index, held=self._held, level=level)
         self._files = Chunker(key, FILE_AVERAGE_BYTES)
         self._streams = Chunker(key, STREAM_AVERAGE_BYTES)
         self._reused: set[int] = set()
+
+    def _held(self) -> None:
+        """Raise when the lock has expired: who thinks us dead may have removed what nobody names yet."""
+        if self._lock.is_expired(self._clock()):
+            raise LeaseLostError("the lock on the repository has expired; nothing more is published under it")
 
     # --- blobs ---------------------------------------------------------------------------------
 
@@ -285,9 +302,10 @@ class Writer:
         """Make it a snapshot; its id. The one act that makes the backup exist.
 
         Before it, in this order: everything is made durable, ``check`` is called (it raises when the work was
-        taken over), the lock is found unexpired at ``now`` (``time`` when not given), and every pack that was
-        reused is found on the bank. When any of it fails no snapshot is written.
+        taken over), every pack that was reused is found on the bank, and the lock is found unexpired (by the
+        writer's clock; without one at ``now``, or ``time``). When any of it fails no snapshot is written.
         """
+        self._told = now or time
         self.flush()
         root = bytes.fromhex(tree_id)
         number = self._index.pack_number(root, BlobType.TREE)
@@ -295,16 +313,33 @@ class Writer:
             raise DamagedError(f"tree {tree_id[:16]} is in no index, so it cannot become a snapshot")
         self._reused.add(number)
         check()
-        if self._lock.is_expired(now or time):
-            raise LeaseLostError("the lock on the repository has expired; the snapshot is not written")
+        self._held()
         self._keep_reused()
         self._confirm_packs()
+        self._held()
         made = snapshot.Snapshot(
             "", time, tree_id, tuple(paths), hostname, username, tuple(tags), parent, summary or {}
         )
         snapshot_id = snapshot.save(self._bank, self._key, made, uid=os.getuid(), gid=os.getgid())
+        try:
+            self._held()
+        except LeaseLostError:  # stopped since the last look, for long: somebody may have pruned meanwhile
+            self._withdraw_if_gone(snapshot_id)
         self._keep_reused()
         return snapshot_id
+
+    def _withdraw_if_gone(self, snapshot_id: str) -> None:
+        """Take back a snapshot whose packs are gone; nobody has been told of it yet."""
+        try:
+            self._keep_reused()
+            self._confirm_packs()
+        except (ConflictError, DamagedError, LeaseLostError) as error:
+            failpoint("repository.snapshot.before_delete")
+            self._bank.delete(snapshot.PREFIX + snapshot_id)
+            failpoint("repository.snapshot.after_delete")
+            raise LeaseLostError(
+                f"the lock on the repository has expired while the snapshot was written: {error}"
+            ) from error
 
     def _keep_reused(self) -> None:
         """Name again what a prune has taken out of the index since this writer looked (I12).
@@ -317,7 +352,7 @@ class Writer:
         relied = self._reused | self._packer.stored_packs
         gone = [self._index.packs[number] for number in relied if not self._index.is_named(number)]
         try:
-            self._index.republish(self._bank, self._key, gone)
+            self._index.republish(self._bank, self._key, gone, held=self._held)
         except BankObjectMissingError as error:
             raise _gone(str(error)) from None
 
