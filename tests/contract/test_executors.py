@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import pytest
 
+from seawall.operation_engine.executors.coroutine import Coroutines
 from seawall.operation_engine.executors.inline import Inline
 from seawall.operation_engine.executors.thread_pool import ThreadPool
 from seawall.runtime.registry import PluginKind, load_plugins
@@ -17,6 +18,18 @@ from seawall.sdk.testing.executor_suite import ExecutorSuite
 class TestThreadPool(ExecutorSuite):
     def make_executor(self, workers: int) -> Executor:
         return ThreadPool(workers=workers)
+
+
+class TestCoroutineWithThreads(ExecutorSuite):
+    def make_executor(self, workers: int) -> Executor:
+        return Coroutines(workers=workers, coroutines=100)
+
+
+class TestCoroutine(ExecutorSuite):
+    is_async: ClassVar[bool] = True
+
+    def make_executor(self, workers: int) -> Executor:
+        return Coroutines(workers=1, coroutines=workers)
 
 
 class TestInline(ExecutorSuite):
@@ -38,7 +51,7 @@ def test_executors_are_found_by_their_folder() -> None:
         installed=lambda _: (),
     )
     assert found.faults == ()
-    assert {"inline", "thread_pool"} <= set(found.names())
+    assert {"coroutine", "inline", "thread_pool"} <= set(found.names())
 
 
 def test_a_thread_pool_needs_a_thread() -> None:

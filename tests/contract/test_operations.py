@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import ClassVar
 
 import pytest
@@ -28,7 +29,9 @@ BOTH: Json = {"plan_id": PLAN, "provider_id": PROVIDER}
 
 
 def run(operation_type: str, definition: Json, context: MemoryContext) -> Json:
-    return dict(OPERATIONS.get(operation_type)().run(definition, context) or {})
+    answer = OPERATIONS.get(operation_type)().run(definition, context)
+    assert not isinstance(answer, Awaitable)
+    return dict(answer or {})
 
 
 class TestProtect(OperationSuite):

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,14 +35,23 @@ class StepJournal:
         return self._steps.get(step)
 
     def record(self, step: str, data: Mapping[str, Any]) -> None:
+        self._note(step, data, self._submit(step, data).result())
+
+    async def record_async(self, step: str, data: Mapping[str, Any]) -> None:
+        """As ``record``; the event loop goes on until the commit."""
+        self._note(step, data, await asyncio.wrap_future(self._submit(step, data)))
+
+    def _submit(self, step: str, data: Mapping[str, Any]) -> Future[bool]:
         row, fence, content = self._claimed.row, self._claimed.fence, dict(data)
-        is_mine = self._database.write(
+        return self._database.submit(
             "runs.journal",
             lambda tx: runs.record_step(tx, row=row, fence=fence, step=step, data=content),
         )
+
+    def _note(self, step: str, data: Mapping[str, Any], is_mine: bool) -> None:
         if not is_mine:
             raise LeaseLostError(f"run {self._claimed.id} was taken over before step {step!r}")
-        self._steps[step] = content
+        self._steps[step] = dict(data)
 
 
 class RunContext:
@@ -65,6 +76,7 @@ class RunContext:
         self._protection = protection
         self._lock = threading.Lock()
         self._must_stop = threading.Event()
+        self._on_stop: Callable[[], object] | None = None
         self._why: SeawallError | None = None
         self._progress: Json | None = None
         self._lines: list[tuple[int, datetime, str, str]] = []
@@ -161,6 +173,24 @@ class RunContext:
             self._clock.wait(self._must_stop, min(left, 1.0))
             self.check()
 
+    async def sleep(self, seconds: float) -> None:
+        self.check()
+        try:
+            await self._clock.sleep(seconds)
+        except asyncio.CancelledError:
+            # This is how a stop reaches what waits (``on_stop``): said in the words of ``check``.
+            self.check()
+            raise
+        self.check()
+
+    async def record(self, step: str, data: Mapping[str, Any]) -> None:
+        self.check()
+        try:
+            await self.journal.record_async(step, data)
+        except asyncio.CancelledError:
+            self.check()
+            raise
+
     def progress(
         self, *, done_bytes: int, done_items: int, total_bytes: int | None = None, text: str = ""
     ) -> None:
@@ -185,6 +215,13 @@ class RunContext:
         """What an executor calls: stop soon, for the reason that is known already, or else as cancelled."""
         if self._why is None:
             self.cancel()
+
+    def on_stop(self, callback: Callable[[], object] | None) -> None:
+        """Call this, from any thread, once the run must stop; at once when that is so already."""
+        with self._lock:
+            self._on_stop = callback
+            if callback is not None and self._why is not None:
+                callback()
 
     def lose_lease(self) -> None:
         """Somebody else goes on with it, or will."""
@@ -239,4 +276,7 @@ class RunContext:
             # A lost lease outweighs everything: nothing may be recorded any more.
             if self._why is None or isinstance(why, LeaseLostError):
                 self._why = why
+            # Under the lock: once it is taken back, the loop that it would wake may be closed.
+            if self._on_stop is not None:
+                self._on_stop()
         self._must_stop.set()

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from seawall.core.errors import StateError
@@ -25,7 +26,7 @@ from seawall.operation_engine.context import RunContext
 from seawall.runtime.logging import get_logger
 from seawall.runtime.wakeup import Wakeup
 from seawall.sdk.clock import Clock
-from seawall.sdk.executor import Executor, RunTask
+from seawall.sdk.executor import Executor, RunTask, WaitingExecutor
 from seawall.sdk.failpoints import failpoint
 from seawall.sdk.operation import Json, Operation, Protection
 
@@ -89,17 +90,26 @@ class _Turn:
     limit: int = 0
     room: int = 0
     """Of the limit, how many could start at once."""
+    waiting_limit: int = 0
+    """How many of ``async_types`` besides, which all start at once."""
+    async_types: frozenset[str] = frozenset()
     hand_back: list[tuple[int, int]] = field(default_factory=list)
     # --- answers
     lost: list[Outcome] = field(default_factory=list)
     extended: list[Held] = field(default_factory=list)
     claimed: list[ClaimedRun] = field(default_factory=list)
+    waiting: int = 0
+    """How many of the claimed, the first ones, are of ``async_types``."""
     steps: dict[int, dict[str, Json]] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
         has_work = self.ended or self.progress or self.lines or self.held or self.hand_back
-        return not (has_work or self.is_reaping or self.limit)
+        return not (has_work or self.is_reaping or self.is_claiming)
+
+    @property
+    def is_claiming(self) -> bool:
+        return self.limit > 0 or self.waiting_limit > 0
 
 
 class Dispatcher:
@@ -124,6 +134,7 @@ class Dispatcher:
         self._wakeup = wakeup
         self._operations = operations
         self._executor = executor
+        self._waiting_executor = executor if isinstance(executor, WaitingExecutor) else None
         self._protection = protection
         self._host = host
         self._lease_s = lease_s
@@ -237,6 +248,9 @@ class Dispatcher:
             has_all_ended = len(ended) == len(self._running)
             self._ahead = min(self._ahead * 2, _MOST_AHEAD) if self._is_full and has_all_ended else 1
             turn.limit = turn.room * self._ahead
+            if self._waiting_executor is not None:
+                turn.async_types = outcomes.async_types(self._operations)
+                turn.waiting_limit = self._waiting_executor.waiting_capacity() if turn.async_types else 0
         return turn
 
     def _collect(self, turn: _Turn, running: _Running) -> None:
@@ -265,7 +279,7 @@ class Dispatcher:
         for held in turn.extended:
             self._hear(held, lease_until=now + self._lease_s)
         if turn.limit:
-            self._is_full = len(turn.claimed) == turn.limit
+            self._is_full = len(turn.claimed) - turn.waiting == turn.limit
         if turn.claimed:
             failpoint("runs.claim.after_commit")
             self._submit(turn, now)
@@ -287,18 +301,24 @@ class Dispatcher:
             self._is_enabled = services.get(tx.connection, self._service_row).is_enabled
             if taken := runs.reap(tx, host=self._host):
                 log.info("runs that nobody worked on were settled", runs=taken)
-        if turn.limit and self._is_enabled:
-            turn.claimed = runs.claim(
-                tx,
-                service_row=self._service_row,
-                host=self._host,
-                limit=turn.limit,
-                lease_until=lease_until,
-            )
+        if turn.is_claiming and self._is_enabled:
+            self._claim(tx, turn, lease_until)
             again = [one.row for one in turn.claimed if one.fence > 1]
             turn.steps = runs.steps(tx.connection, again) if again else {}
             if turn.claimed:
                 failpoint("runs.claim.before_commit")
+
+    def _claim(self, tx: Tx, turn: _Turn, lease_until: datetime) -> None:
+        """Those of ``async_types`` come first, as ``_submit`` counts them."""
+        claim = partial(
+            runs.claim, tx, service_row=self._service_row, host=self._host, lease_until=lease_until
+        )
+        if self._waiting_executor is None:
+            turn.claimed = claim(limit=turn.limit)
+            return
+        waiting = claim(limit=turn.waiting_limit, only=turn.async_types)
+        turn.waiting = len(waiting)
+        turn.claimed = waiting + claim(limit=turn.limit, never=turn.async_types)
 
     def _put_back(self, turn: _Turn) -> None:
         """Nothing was written: everything is kept for the next turn."""
@@ -325,9 +345,9 @@ class Dispatcher:
                 protection=self._protection,
                 lease_until=now + self._lease_s,
             )
-            running = _Running(claimed, context, is_extra=len(tasks) >= turn.room)
+            running = _Running(claimed, context, is_extra=len(tasks) >= turn.waiting + turn.room)
             self._running[claimed.row] = running
-            tasks.append(self._task(running))
+            tasks.append(self._task(running, turn.async_types))
         self._extra_at = now + _AHEAD_S
         try:
             self._executor.submit(tasks)
@@ -348,12 +368,19 @@ class Dispatcher:
                 if running.begin():
                     self._end(running, outcomes.not_submitted(running.claimed, error))
 
-    def _task(self, running: _Running) -> RunTask:
+    def _task(self, running: _Running, async_types: frozenset[str]) -> RunTask:
         def call() -> None:
             if running.begin():
                 self._end(running, outcomes.carry_out(self._operations, running.claimed, running.context))
 
-        return RunTask(running.claimed.id, call, running.context.stop)
+        async def call_async() -> None:
+            if running.begin():
+                claimed, context = running.claimed, running.context
+                self._end(running, await outcomes.carry_out_async(self._operations, claimed, context))
+
+        is_async = running.claimed.operation_type in async_types
+        coroutine = call_async if is_async else None
+        return RunTask(running.claimed.id, call, running.context.stop, coroutine)
 
     def _end(self, running: _Running, outcome: Outcome | None) -> None:
         with self._lock:
@@ -363,11 +390,12 @@ class Dispatcher:
     # --- watching ----------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """Notice cancels, time-outs and lost leases of what runs here."""
+        """Notice cancels and time-outs of what runs here. Take-overs are noticed when leases are extended,
+        and by whatever the run itself commits."""
         holding = self._holding()
-        keys = [running.key for running in holding]
-        for held in self._database.read(lambda connection: runs.look(connection, keys)):
-            self._hear(held)
+        must_stop = partial(runs.cancelling, service_row=self._service_row)
+        for row, fence in self._database.read(must_stop):
+            self._hear(Held(row, fence, is_mine=True, is_cancelling=True))
         for running in holding:
             if running.context.look() is not None:
                 self._tell(running)

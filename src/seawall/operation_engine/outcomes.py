@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import re
+from collections.abc import Awaitable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -37,10 +40,46 @@ def carry_out(operations: Plugins[Operation], claimed: ClaimedRun, context: RunC
     try:
         context.check()
         operation = operations.get(claimed.operation_type)()
-        result = _storable(operation.run(claimed.definition, context))
+        answer = operation.run(claimed.definition, context)
+        if inspect.isawaitable(answer):
+            answer = asyncio.run(_awaited(answer, context))
+        result = _storable(answer)
     except BaseException as error:  # noqa: BLE001 - whatever an operation raises is the outcome of its run
         return _of_error(claimed, context, error)
     return Outcome(claimed.row, claimed.fence, RunState.SUCCESS, result=result)
+
+
+async def carry_out_async(
+    operations: Plugins[Operation], claimed: ClaimedRun, context: RunContext
+) -> Outcome | None:
+    """As ``carry_out``, within the event loop of the executor."""
+    try:
+        context.check()
+        operation = operations.get(claimed.operation_type)()
+        answer = operation.run(claimed.definition, context)
+        if inspect.isawaitable(answer):
+            answer = await _awaited(answer, context)
+        result = _storable(answer)
+    except BaseException as error:  # noqa: BLE001 - whatever an operation raises is the outcome of its run
+        return _of_error(claimed, context, error)
+    return Outcome(claimed.row, claimed.fence, RunState.SUCCESS, result=result)
+
+
+def async_types(operations: Plugins[Operation]) -> frozenset[str]:
+    """The types whose ``run`` is ``async def``."""
+    known = operations.items()
+    return frozenset(name for name, one in known.items() if inspect.iscoroutinefunction(one.run))
+
+
+async def _awaited(answer: Awaitable[Any], context: RunContext) -> Any:
+    """Await it; a stop of the run cancels whatever it waits for."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None  # this is a coroutine
+    context.on_stop(lambda: loop.call_soon_threadsafe(task.cancel))
+    try:
+        return await answer
+    finally:
+        context.on_stop(None)
 
 
 def not_submitted(claimed: ClaimedRun, error: Exception) -> Outcome:
@@ -93,7 +132,7 @@ def _of_error(claimed: ClaimedRun, context: RunContext, error: BaseException) ->
 
 
 def _cancelled(why: SeawallError, error: BaseException) -> str:
-    if isinstance(error, CancelledError):
+    if isinstance(error, CancelledError | asyncio.CancelledError):
         return "cancelled"
     text = str(error) if isinstance(error, SeawallError) else safe_text(error)
     return f"cancelled; it ended with: {text}"

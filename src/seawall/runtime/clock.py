@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from datetime import UTC, datetime
@@ -19,3 +20,6 @@ class SystemClock:
 
     def wait(self, event: threading.Event, timeout_s: float | None) -> bool:
         return event.wait(timeout_s)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(max(seconds, 0))

@@ -26,3 +26,7 @@ class Clock(Protocol):
     def wait(self, event: threading.Event, timeout_s: float | None) -> bool:
         """Wait until ``event`` is set or ``timeout_s`` have passed; whether it is set."""
         ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Let ``seconds`` pass without holding up others of this event loop."""
+        ...

@@ -9,9 +9,9 @@ never called is taken over when its lease ends (I3, I4). The contract suite is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,9 @@ class RunTask:
     second call returns at once."""
     cancel: Callable[[], None]
     """Asks the running call to stop soon; thread-safe, may be called twice, at any time."""
+    coroutine: Callable[[], Coroutine[Any, Any, None]] | None = None
+    """For an executor with an event loop, instead of ``call``: set when the operation is ``async def run``.
+    Executors without one use ``call``, which brings a loop of its own."""
 
 
 @runtime_checkable
@@ -59,4 +62,13 @@ class Executor(Protocol):
         May be called twice. Tasks not yet called are not called any more (their lease is handed back by
         the dispatcher).
         """
+        ...
+
+
+@runtime_checkable
+class WaitingExecutor(Executor, Protocol):
+    """One that lets far more ``async def run`` operations wait at once than it has threads for others."""
+
+    def waiting_capacity(self) -> int:
+        """How many more tasks with a ``coroutine`` could start at once; ``capacity`` counts the others."""
         ...

@@ -8,11 +8,15 @@ the group ``seawall.operations``. Nothing else changes. The contract suite is
 
 An operation is called at least once and may be called again after a crash, with ``run_type`` "resume" and
 the same journal: it looks up what the journal holds before it does a thing again.
+
+``run`` may be ``async def``: on the executor ``coroutine`` thousands of such runs wait at once on one thread,
+on every other one they have an event loop of their own. A run that must stop gets ``asyncio.CancelledError``
+where it waits, and ``context.sleep`` and ``context.record`` raise as ``check`` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -152,6 +156,14 @@ class OperationContext(Protocol):
         """Wait, but wake and raise as ``check`` does when the run must stop."""
         ...
 
+    async def sleep(self, seconds: float) -> None:
+        """As ``wait``, for ``async def run``: the others of this event loop go on meanwhile."""
+        ...
+
+    async def record(self, step: str, data: Mapping[str, Any]) -> None:
+        """As ``journal.record``, for ``async def run``."""
+        ...
+
     def progress(
         self, *, done_bytes: int, done_items: int, total_bytes: int | None = None, text: str = ""
     ) -> None:
@@ -173,7 +185,9 @@ class Operation(Protocol):
     definition_schema: ClassVar[Mapping[str, Any]]
     """JSON schema (2020-12) of ``operation_definition``; bad definitions are refused at creation."""
 
-    def run(self, definition: Json, context: OperationContext) -> Mapping[str, Any] | None:
+    def run(
+        self, definition: Json, context: OperationContext
+    ) -> Mapping[str, Any] | None | Awaitable[Mapping[str, Any] | None]:
         """Do it. The returned figures become the run's result; an exception makes it failed, and its
         text the reason (``SeawallError`` keeps its code; ``retryable`` ones, and those that are not ours,
         are retried by policy)."""

@@ -6,11 +6,12 @@ class TestMyExecutor(ExecutorSuite):
         return MyExecutor(workers=workers)
 
 One that runs tasks where they are submitted sets ``is_inline``; one that runs one task at a time whatever it
-is asked for sets ``most_workers``.
+is asked for sets ``most_workers``. A ``WaitingExecutor`` is tested twice, the second time with ``is_async``.
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from typing import ClassVar
@@ -18,7 +19,7 @@ from typing import ClassVar
 import pytest
 
 from seawall.core.errors import StateError
-from seawall.sdk.executor import Executor, RunTask
+from seawall.sdk.executor import Executor, RunTask, WaitingExecutor
 
 _PATIENCE_S = 10.0
 
@@ -26,8 +27,9 @@ _PATIENCE_S = 10.0
 class Work:
     """A task that says when it has begun and goes on until it is let go or cancelled."""
 
-    def __init__(self, run_id: str, *, is_held: bool = False) -> None:
+    def __init__(self, run_id: str, *, is_held: bool = False, is_async: bool = False) -> None:
         self.run_id = run_id
+        self.is_async = is_async
         self.begun = threading.Event()
         self.ended = threading.Event()
         self.cancelled = threading.Event()
@@ -42,13 +44,19 @@ class Work:
         self.let_go.wait(_PATIENCE_S)
         self.ended.set()
 
+    async def call_async(self) -> None:
+        self.calls += 1
+        self.begun.set()
+        await asyncio.get_running_loop().run_in_executor(None, self.let_go.wait, _PATIENCE_S)
+        self.ended.set()
+
     def cancel(self) -> None:
         self.cancelled.set()
         self.let_go.set()
 
     @property
     def task(self) -> RunTask:
-        return RunTask(self.run_id, self.call, self.cancel)
+        return RunTask(self.run_id, self.call, self.cancel, self.call_async if self.is_async else None)
 
 
 def _wait_until(condition: Callable[[], bool]) -> bool:
@@ -64,11 +72,22 @@ class ExecutorSuite:
     """What every executor must do."""
 
     is_inline: ClassVar[bool] = False
+    is_async: ClassVar[bool] = False
     most_workers: ClassVar[int] = 1000
 
     def make_executor(self, workers: int) -> Executor:
         """A new executor that can run ``workers`` tasks at once."""
         raise NotImplementedError
+
+    def make_work(self, run_id: str, *, is_held: bool = False) -> Work:
+        return Work(run_id, is_held=is_held, is_async=self.is_async)
+
+    def room(self, executor: Executor) -> int:
+        """How many more of ``make_work`` could start at once."""
+        if not self.is_async:
+            return executor.capacity()
+        assert isinstance(executor, WaitingExecutor)
+        return executor.waiting_capacity()
 
     @pytest.fixture
     def executor(self) -> Iterator[Executor]:
@@ -81,7 +100,7 @@ class ExecutorSuite:
         assert executor.executor_name
 
     def test_every_task_is_called_once(self, executor: Executor) -> None:
-        all_work = [Work(str(n)) for n in range(50)]
+        all_work = [self.make_work(str(n)) for n in range(50)]
         executor.submit([one.task for one in all_work])
         assert all(one.ended.wait(_PATIENCE_S) for one in all_work)
         assert {one.calls for one in all_work} == {1}
@@ -89,9 +108,9 @@ class ExecutorSuite:
     def test_more_than_its_capacity_is_queued_and_none_is_dropped(self, executor: Executor) -> None:
         if self.is_inline:
             pytest.skip("it runs tasks where they are submitted")
-        all_work = [Work(str(n), is_held=True) for n in range(10)]
+        all_work = [self.make_work(str(n), is_held=True) for n in range(10)]
         executor.submit([one.task for one in all_work])
-        assert executor.capacity() == 0
+        assert self.room(executor) == 0
         for one in all_work:
             one.let_go.set()
         assert all(one.ended.wait(_PATIENCE_S) for one in all_work)
@@ -101,13 +120,13 @@ class ExecutorSuite:
             pytest.skip("it runs tasks where they are submitted")
         workers = min(3, self.most_workers)
         executor = self.make_executor(workers)
-        assert executor.capacity() == workers
-        work = Work("one", is_held=True)
+        assert self.room(executor) == workers
+        work = self.make_work("one", is_held=True)
         executor.submit([work.task])
         assert work.begun.wait(_PATIENCE_S)
-        assert executor.capacity() == workers - 1
+        assert self.room(executor) == workers - 1
         work.let_go.set()
-        assert _wait_until(lambda: executor.capacity() == workers)
+        assert _wait_until(lambda: self.room(executor) == workers)
         executor.shutdown(grace_s=_PATIENCE_S)
 
     def test_as_many_tasks_as_its_capacity_run_side_by_side(self) -> None:
@@ -115,7 +134,7 @@ class ExecutorSuite:
             pytest.skip("it runs tasks where they are submitted")
         workers = min(3, self.most_workers)
         executor = self.make_executor(workers)
-        all_work = [Work(str(n), is_held=True) for n in range(workers)]
+        all_work = [self.make_work(str(n), is_held=True) for n in range(workers)]
         executor.submit([one.task for one in all_work])
         assert all(one.begun.wait(_PATIENCE_S) for one in all_work)
         for one in all_work:
@@ -125,7 +144,7 @@ class ExecutorSuite:
     def test_it_says_whenever_a_task_has_ended(self, executor: Executor) -> None:
         ended = threading.Semaphore(0)
         executor.on_free(ended.release)
-        executor.submit([Work(str(n)).task for n in range(3)])
+        executor.submit([self.make_work(str(n)).task for n in range(3)])
         assert all(ended.acquire(timeout=_PATIENCE_S) for _ in range(3))
 
     def test_capacity_is_free_when_it_says_so(self) -> None:
@@ -134,11 +153,11 @@ class ExecutorSuite:
         told = threading.Event()
 
         def look() -> None:
-            free.append(executor.capacity())
+            free.append(self.room(executor))
             told.set()
 
         executor.on_free(look)
-        executor.submit([Work("one").task])
+        executor.submit([self.make_work("one").task])
         assert told.wait(_PATIENCE_S)
         assert free == [1]
         executor.shutdown(grace_s=_PATIENCE_S)
@@ -146,7 +165,7 @@ class ExecutorSuite:
     def test_a_running_task_is_told_to_stop(self, executor: Executor) -> None:
         if self.is_inline:
             pytest.skip("it runs tasks where they are submitted")
-        work = Work("one", is_held=True)
+        work = self.make_work("one", is_held=True)
         executor.submit([work.task])
         assert work.begun.wait(_PATIENCE_S)
         assert executor.cancel("one")
@@ -156,7 +175,7 @@ class ExecutorSuite:
         if self.is_inline:
             pytest.skip("it runs tasks where they are submitted")
         executor = self.make_executor(1)
-        first, second = Work("first", is_held=True), Work("second", is_held=True)
+        first, second = self.make_work("first", is_held=True), self.make_work("second", is_held=True)
         executor.submit([first.task, second.task])
         assert first.begun.wait(_PATIENCE_S)
         assert executor.cancel("second")
@@ -166,7 +185,7 @@ class ExecutorSuite:
         executor.shutdown(grace_s=_PATIENCE_S)
 
     def test_it_does_not_hold_what_it_was_never_given_or_has_ended(self, executor: Executor) -> None:
-        work = Work("one")
+        work = self.make_work("one")
         executor.submit([work.task])
         assert work.ended.wait(_PATIENCE_S)
         assert _wait_until(lambda: not executor.cancel("one"))
@@ -175,17 +194,17 @@ class ExecutorSuite:
     def test_after_shutdown_it_accepts_nothing(self) -> None:
         executor = self.make_executor(1)
         assert executor.shutdown(grace_s=0) == []
-        work = Work("one")
+        work = self.make_work("one")
         with pytest.raises(StateError):
             executor.submit([work.task])
-        assert executor.capacity() == 0
+        assert self.room(executor) == 0
         assert work.calls == 0
 
     def test_shutdown_names_what_still_runs_and_calls_nothing_more(self) -> None:
         if self.is_inline:
             pytest.skip("it runs tasks where they are submitted")
         executor = self.make_executor(1)
-        running, waiting = Work("running", is_held=True), Work("waiting")
+        running, waiting = self.make_work("running", is_held=True), self.make_work("waiting")
         executor.submit([running.task, waiting.task])
         assert running.begun.wait(_PATIENCE_S)
         assert executor.shutdown(grace_s=0) == ["running"]
@@ -197,7 +216,7 @@ class ExecutorSuite:
         if self.is_inline:
             pytest.skip("it runs tasks where they are submitted")
         executor = self.make_executor(1)
-        work = Work("one", is_held=True)
+        work = self.make_work("one", is_held=True)
         executor.submit([work.task])
         assert work.begun.wait(_PATIENCE_S)
         left: list[list[str]] = []

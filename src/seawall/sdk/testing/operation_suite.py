@@ -9,9 +9,11 @@ class TestMyOperation(OperationSuite):
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Literal
@@ -125,6 +127,16 @@ class MemoryContext:
         """Does not wait: nothing but the test moves its time."""
         self.check()
 
+    async def sleep(self, seconds: float) -> None:
+        """Does not wait either, but lets others of its loop go on."""
+        self.check()
+        await asyncio.sleep(0)  # noqa: TID251 - no time passes: this only gives way
+        self.check()
+
+    async def record(self, step: str, data: Mapping[str, Any]) -> None:
+        self.check()
+        self.journal.record(step, data)
+
     def progress(
         self, *, done_bytes: int, done_items: int, total_bytes: int | None = None, text: str = ""
     ) -> None:
@@ -167,22 +179,27 @@ class OperationSuite:
 
     def test_its_result_can_be_stored(self) -> None:
         for definition in self.definitions:
-            result = self.operation().run(copy.deepcopy(definition), self.make_context())
+            result = self._run(copy.deepcopy(definition), self.make_context())
             assert result is None or isinstance(orjson.loads(orjson.dumps(dict(result))), dict)
 
     def test_it_leaves_its_definition_as_it_was(self) -> None:
         for definition in self.definitions:
             given = copy.deepcopy(definition)
-            self.operation().run(given, self.make_context())
+            self._run(given, self.make_context())
             assert given == definition
 
     def test_a_resumed_run_ends_with_the_same_result(self) -> None:
         for definition in self.definitions:
             context = self.make_context()
-            first = self.operation().run(copy.deepcopy(definition), context)
+            first = self._run(copy.deepcopy(definition), context)
             context.run_type = "resume"
             context.attempt = 2
-            assert self.operation().run(copy.deepcopy(definition), context) == first
+            assert self._run(copy.deepcopy(definition), context) == first
+
+    def _run(self, definition: Json, context: MemoryContext) -> Mapping[str, Any] | None:
+        """What it answers, whether its ``run`` is ``async def`` or not."""
+        answer = self.operation().run(definition, context)
+        return asyncio.run(_awaited(answer)) if inspect.isawaitable(answer) else answer
 
     def _is_accepted(self, definition: Json) -> bool:
         schema = Draft202012Validator(
@@ -197,3 +214,7 @@ class OperationSuite:
             except SeawallError:
                 return False
         return True
+
+
+async def _awaited(answer: Awaitable[Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
+    return await answer
