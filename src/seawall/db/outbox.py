@@ -92,7 +92,7 @@ def note_runs(tx: Tx, rows: Collection[int], type: str) -> None:
     for found in tx.connection.execute(query):
         data = {
             name: value.isoformat() if isinstance(value, datetime) else value
-            for name, value in found._mapping.items()
+            for name, value in zip(_RUN, found, strict=True)
         }
         noted.append(_event(tx, type, f"run/{found.id}", found.project_id, data))
     _insert(tx, noted)
