@@ -186,6 +186,7 @@ def test_a_mover_that_is_killed_leaves_nothing_visible(
             mover.call("begin", {"place": place})
             tree = mover.call("protect", {**step, "scratch": str(mover.scratch)})["tree_id"]
             made = mover.call("commit", _commit(tree))["snapshot_id"]
+            mover.call("end", {})
             found = mover.call("check", {"place": place, "snapshot_id": made, "deep": True})
         assert found == {"exists": True, "missing": None}
     finally:

@@ -3,6 +3,9 @@
 
     row (protecting) -> a step for each resource, journaled -> lease confirmed -> snapshot -> row (available)
 
+A step is journaled while the mover is at the next one, and the lock on the repository goes while the row is
+written: neither waits for the other's disk.
+
 If the process dies before the snapshot, a resumed run asks the index for every journaled tree and does again
 what is not whole. If it dies between snapshot and row, the resumed run finds the snapshot by the run's tag
 and writes the row from the manifest in it.
@@ -28,6 +31,7 @@ from seawall.core.errors import (
 from seawall.core.records import Checkpoint, Json, Plan, Repository
 from seawall.core.states import RESTORABLE, CheckpointStatus
 from seawall.db import checkpoints, plans, run_rows
+from seawall.db import repositories as repository_rows
 from seawall.protection import flow_manifest, repositories
 from seawall.protection.flow_ground import Ground
 from seawall.protection.policy import policy_of
@@ -35,6 +39,7 @@ from seawall.runtime.logging import get_logger
 from seawall.sdk.operation import CheckpointOutcome
 
 if TYPE_CHECKING:
+    from seawall.db.session import Connection
     from seawall.protection.movers.pool import Mover
     from seawall.sdk.operation import OperationContext
 
@@ -62,6 +67,7 @@ class ProtectFlow:
         self._plan_id = plan_id
         self._provider_id = provider_id
         self._totals = _Totals()
+        self._unrecorded: tuple[str, Json] | None = None
 
     def run(self) -> CheckpointOutcome:
         """Make the checkpoint, or finish the one that this run has begun.
@@ -83,15 +89,8 @@ class ProtectFlow:
 
     def _begin(self) -> tuple[Plan, Repository, Checkpoint]:
         ground, context = self._ground, self._context
-        known = ground.database.read(lambda connection: checkpoints.by_run(connection, context.run_id))
-        if known is None:
-            known = self._promised()
-        plan = ground.database.read(
-            lambda connection: plans.get_even_deleted(
-                connection, self._plan_id, project_id=context.project_id
-            )
-        )
-        repository = repositories.ensure(
+        known, plan, found = ground.database.read(self._look)
+        repository = found or repositories.ensure(
             ground.database,
             ground.install_key,
             provider_id=self._provider_id,
@@ -116,21 +115,30 @@ class ProtectFlow:
             raise StateError(f"checkpoint {known.id} is {known.status}; it cannot be made any more")
         return plan, repository, known
 
-    def _promised(self) -> Checkpoint | None:
+    def _look(self, connection: Connection) -> tuple[Checkpoint | None, Plan, Repository | None]:
+        """What there is already: the run's checkpoint, the plan, the repository."""
+        project_id = self._context.project_id
+        known = checkpoints.by_run(connection, self._context.run_id) or self._promised(connection)
+        plan = plans.get_even_deleted(connection, self._plan_id, project_id=project_id)
+        repository = repository_rows.find(
+            connection,
+            provider_id=self._provider_id,
+            project_id=plan.project_id,
+            group=repositories.DEFAULT_GROUP,
+        )
+        return known, plan, repository
+
+    def _promised(self, connection: Connection) -> Checkpoint | None:
         """The checkpoint that the run's definition names."""
         context = self._context
-
-        def look(connection: Any) -> Checkpoint | None:
-            try:
-                run = run_rows.get(connection, context.run_id, project_id=context.project_id)
-            except NotFoundError:
-                return None  # a run that has no row, in a test or a tool
-            promised = run.definition.get("checkpoint_id")
-            if promised is None:
-                return None
-            return checkpoints.get(connection, promised, project_id=context.project_id)
-
-        return self._ground.database.read(look)
+        try:
+            run = run_rows.get(connection, context.run_id, project_id=context.project_id)
+        except NotFoundError:
+            return None  # a run that has no row, in a test or a tool
+        promised = run.definition.get("checkpoint_id")
+        if promised is None:
+            return None
+        return checkpoints.get(connection, promised, project_id=context.project_id)
 
     def _again(self, known: Checkpoint) -> Checkpoint:
         """A run that is tried again takes up the checkpoint that its former attempt failed to make."""
@@ -158,13 +166,21 @@ class ProtectFlow:
                 adopted = self._adopt(mover, place, checkpoint)
                 if adopted is not None:
                     return adopted
-            mover.call("begin", {"place": place}, check=context.check)
+            mover.ask("begin", {"place": place})
             try:
-                resources = self._resources(mover, plan, repository, checkpoint)
-                return self._commit(mover, plan, repository, checkpoint, resources)
-            finally:
-                if mover.is_alive:
+                parents = self._parents(plan, repository)
+                access = ground.access(mover, context)
+                mover.answer(check=context.check)
+                resources = self._resources(mover, plan, checkpoint, parents, access)
+                made = self._commit(mover, plan, repository, checkpoint, resources)
+            except BaseException:
+                if mover.is_free:
                     mover.call("end", {})
+                raise
+            mover.ask("end", {})
+            outcome = self._finish(made)
+            mover.answer()
+            return outcome
 
     def _adopt(self, mover: Mover, place: Json, checkpoint: Checkpoint) -> CheckpointOutcome | None:
         """The snapshot that this run has already made, if its former attempt came so far."""
@@ -184,15 +200,18 @@ class ProtectFlow:
         return self._finish(made)
 
     def _resources(
-        self, mover: Mover, plan: Plan, repository: Repository, checkpoint: Checkpoint
+        self,
+        mover: Mover,
+        plan: Plan,
+        checkpoint: Checkpoint,
+        parents: Mapping[graph.Key, str],
+        access: Json,
     ) -> list[Json]:
         """A step for each resource, in the order of the graph; what each became, in the plan's order."""
-        ground, context = self._ground, self._context
+        context = self._context
         taken = [dict(one) for one in checkpoint.resources]
         folders = folder_names(taken)
-        parents = self._parents(plan, repository)
         valid = self._still_there(mover, len(taken))
-        access = ground.access(mover, context)
         for number in graph.order(taken):
             resource = taken[number]
             context.check()
@@ -200,7 +219,7 @@ class ProtectFlow:
             result = valid.get(step)
             if result is None:
                 result = self._step(mover, plan, resource, parents.get(graph.key_of(resource)), access)
-                context.journal.record(step, result)
+                self._unrecorded = step, result
             self._totals = _Totals(
                 self._totals.bytes + result["done_bytes"], self._totals.items + result["items"]
             )
@@ -223,7 +242,7 @@ class ProtectFlow:
                 text=f"{resource['type']} {resource['name']}",
             )
 
-        result = mover.call(
+        mover.ask(
             "protect",
             {
                 **access,
@@ -233,9 +252,9 @@ class ProtectFlow:
                 },
                 "parent_tree": parent,
             },
-            check=context.check,
-            progress=progress,
         )
+        self._record()
+        result = mover.answer(check=context.check, progress=progress)
         result["done_bytes"] = max(shown[0], result["read_bytes"])
         progress(result["done_bytes"], result["items"])
         context.log(
@@ -244,6 +263,12 @@ class ProtectFlow:
             f"{result['added_bytes']} bytes new on the bank",
         )
         return result
+
+    def _record(self) -> None:
+        """Journal the step that has ended. If the process dies before, the step is done again."""
+        if self._unrecorded is not None:
+            self._context.journal.record(*self._unrecorded)
+            self._unrecorded = None
 
     def _notice(self, resource: Json) -> None:
         """Say what lies in a resource and is always left out."""
@@ -289,7 +314,8 @@ class ProtectFlow:
         repository: Repository,
         checkpoint: Checkpoint,
         resources: Sequence[Json],
-    ) -> CheckpointOutcome:
+    ) -> Checkpoint:
+        """Write the snapshot; the checkpoint as its row is to be."""
         ground, context = self._ground, self._context
         warnings = _warnings(resources)
         now = context.now()
@@ -307,7 +333,7 @@ class ProtectFlow:
         policy = ground.database.read(
             lambda connection: policy_of(connection, plan, provider_name=provider.name, repository=repository)
         )
-        answer = mover.call(
+        mover.ask(
             "commit",
             {
                 "resources": [{"folder": one["folder"], "tree_id": one["tree_id"]} for one in resources],
@@ -318,10 +344,10 @@ class ProtectFlow:
                 "time": now.isoformat(),
                 "summary": {"total_files_processed": made.items, "total_bytes_processed": made.read_bytes},
             },
-            check=context.check,
-            confirm=context.confirm_lease,
         )
-        return self._finish(replace(made, snapshot_id=answer["snapshot_id"]))
+        self._record()
+        answer = mover.answer(check=context.check, confirm=context.confirm_lease)
+        return replace(made, snapshot_id=answer["snapshot_id"])
 
     def _finish(self, made: Checkpoint) -> CheckpointOutcome:
         """Write the row of a snapshot that is on the bank. May be repeated."""

@@ -12,7 +12,7 @@ from seawall.db import repositories as rows
 from seawall.protection import repositories
 
 if TYPE_CHECKING:
-    from seawall.db.session import Database
+    from seawall.db.session import Connection, Database
     from seawall.protection.allowlist import AllowList
     from seawall.protection.movers.pool import Mover, MoverPool
     from seawall.protection.providers import Providers
@@ -36,10 +36,16 @@ class Ground:
 
     def place(self, repository: Repository, *, may_create: bool = False) -> Json:
         """Where a repository lies and what opens it, for a mover. It holds secrets: never log it (I10)."""
-        provider = self.providers.get(repository.provider_id)
-        password = self.database.read(
-            lambda connection: repositories.password(connection, self.install_key, repository.id)
+        return self.database.read(
+            lambda connection: self.place_within(connection, repository, may_create=may_create)
         )
+
+    def place_within(
+        self, connection: Connection, repository: Repository, *, may_create: bool = False
+    ) -> Json:
+        """As ``place``, as part of other reads."""
+        provider = self.providers.get(repository.provider_id)
+        password = repositories.password(connection, self.install_key, repository.id)
         found: Json = {
             "repository_id": repository.id,
             "bank": provider.bank,
@@ -49,9 +55,7 @@ class Ground:
         }
         if may_create and repository.format_id is None:
             found["may_create"] = True
-            found["recovery_key"] = self.database.read(
-                lambda connection: repositories.recovery_key(connection, self.install_key, repository.id)
-            )
+            found["recovery_key"] = repositories.recovery_key(connection, self.install_key, repository.id)
         return found
 
     def repository(self, repository_id: str) -> Repository:

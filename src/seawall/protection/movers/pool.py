@@ -63,6 +63,7 @@ class Mover:
         self._poll = select.poll()
         self._poll.register(self._from, select.POLLIN)
         self._is_ready = False
+        self._is_asked = False
         self._is_given_up = False
 
     @property
@@ -72,6 +73,11 @@ class Mover:
     @property
     def is_alive(self) -> bool:
         return self._process.poll() is None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it lives and owes no answer: only then it can be used again."""
+        return self.is_alive and not self._is_asked
 
     def call(
         self,
@@ -87,17 +93,38 @@ class Mover:
         Raises what the mover raised, ``MoverDiedError`` when the process ended, or what ``check`` or
         ``confirm`` raised; after the last three the process is no more.
         """
+        self.ask(name, arguments)
+        return self.answer(check=check, progress=progress, confirm=confirm)
+
+    def ask(self, name: str, arguments: Mapping[str, Any]) -> None:
+        """The first half of ``call``, so that the caller can do something while the mover works; ``answer``
+        must follow, or the process is ended when it is given back."""
+        assert not self._is_asked
+        self._is_asked = True
+        try:
+            self._send({"call": name, "arguments": dict(arguments)})
+        except BaseException:
+            self.end()
+            raise
+
+    def answer(
+        self, *, check: Check = _nothing, progress: ShowProgress = _nothing, confirm: Check = _nothing
+    ) -> Json:
+        """The second half of ``call``; raises as that does."""
+        assert self._is_asked
         try:
             if not self._is_ready:
                 self._answer(check, progress, confirm)
                 self._is_ready = True
-            self._send({"call": name, "arguments": dict(arguments)})
-            return self._answer(check, progress, confirm)
+            found = self._answer(check, progress, confirm)
         except _FromMoverError as error:
+            self._is_asked = False
             raise error.found from error
         except BaseException:
             self.end()
             raise
+        self._is_asked = False
+        return found
 
     def _send(self, frame: Json) -> None:
         try:
@@ -200,7 +227,7 @@ class MoverPool:
         finally:
             with self._changed:
                 self._busy.discard(mover)
-                is_kept = mover.is_alive and not self._is_closed
+                is_kept = mover.is_free and not self._is_closed
                 if is_kept:
                     self._free.append(mover)
                 self._changed.notify()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a mover can do. Repositories stay open between requests; a session is one writer under one lock.
 
-A session is begun, used for steps, ended by ``commit`` or given up. Whatever ends it, the lock goes. When the
-process dies within a session, the lock on the bank grows old and is then nobody's.
+A session is begun, used for steps, perhaps for a ``commit``, and ended; then its lock goes. When the process
+dies within a session, its service removes the lock, or it grows old and is then nobody's.
 """
 
 from __future__ import annotations
@@ -246,7 +246,6 @@ class Worker:
             check=self._confirm,
             now=self._clock.now(),
         )
-        self._call_end({})
         return {"snapshot_id": snapshot_id}
 
     # --- reading ---------------------------------------------------------------------------------
