@@ -3,8 +3,8 @@
 
 ``SEAWALL_TEST_S3`` (its address) and ``SEAWALL_TEST_S3_KEYS`` (a key file) name a server of one's own.
 Without them the one at 127.0.0.1:36480 is used; with ``ceph`` among TEST_SERVERS it is started when it does
-not answer (and left running: ``ceph.sh stop`` ends it), and one that cannot be had is a failure. Otherwise the
-tests are skipped, with the reason.
+not answer (and left running: ``ceph.sh stop`` ends it), and one that cannot be had is a failure. Otherwise
+the tests are skipped, with the reason.
 """
 
 from __future__ import annotations

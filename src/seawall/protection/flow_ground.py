@@ -50,6 +50,7 @@ class Ground:
             "repository_id": repository.id,
             "bank": provider.bank,
             "bank_options": provider.bank_options,
+            "limits": provider.limits,
             "password": password,
             "format_id": repository.format_id,
         }

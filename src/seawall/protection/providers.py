@@ -8,6 +8,8 @@
       type: file                # a bank plugin; the other lines are its options
       path: /srv/bank
     resource_types: [directory] # which are allowed on it; all when left out
+    limits:                     # of the bank; may be left out
+      upload_bytes_per_s: 10000000
 
 A file that breaks a rule becomes a fault that anybody can see, and every other provider works.
 """
@@ -25,13 +27,17 @@ import yaml
 
 from seawall.core.errors import ConfigurationError, FieldFault, InvalidInputError, NotFoundError, PluginError
 from seawall.core.records import Provider
+from seawall.protection.bank_layers import opening
+from seawall.protection.bank_layers.opening import LIMITS_SCHEMA
 from seawall.runtime import json_schema, operator_files
+from seawall.runtime.clock import SystemClock
 from seawall.runtime.folder import DataFolder, write_private
 from seawall.runtime.operator_files import FileFault, OperatorFile
 
 if TYPE_CHECKING:
     from seawall.runtime.registry import Plugins
     from seawall.sdk.bank import Bank
+    from seawall.sdk.clock import Clock
 
 DEFAULT_NAME: Final = "default"
 _SUFFIXES: Final = (".yaml", ".yml", ".conf", ".ini")
@@ -52,6 +58,7 @@ _SCHEMA: Final[Mapping[str, Any]] = {
             "minItems": 1,
             "uniqueItems": True,
         },
+        "limits": LIMITS_SCHEMA,
     },
     "required": ["id", "name", "bank"],
     "additionalProperties": False,
@@ -64,7 +71,9 @@ _KARBOR_FILE_BANKS: Final = ("karbor-fs-bank-plugin", "file_system_bank_plugin.F
 class Providers:
     """The providers of one installation; thread-safe. A changed file is read anew by the next question."""
 
-    def __init__(self, folder: Path, banks: Plugins[Bank]) -> None:
+    def __init__(self, folder: Path, banks: Plugins[Bank], *, clock: Clock | None = None) -> None:
+        """``clock`` is what opened banks wait by; the system's when it is not given."""
+        self._clock = clock or SystemClock()
         self._folder = folder
         self._banks = banks
         self._lock = threading.Lock()
@@ -97,8 +106,9 @@ class Providers:
         raise NotFoundError(f"there is no provider {provider_id}{broken}")
 
     def open_bank(self, provider: Provider) -> Bank:
-        """Its bank, the caller's to close."""
-        return self._banks.get(provider.bank)(**provider.bank_options)
+        """Its bank with its layers, the caller's to close."""
+        plugin = self._banks.get(provider.bank)
+        return opening.open_bank(plugin, provider.bank_options, provider.limits, self._clock)
 
     def local_banks(self) -> dict[Path, str]:
         """The banks that are folders of this host, and whose: they are never backed up."""
@@ -155,6 +165,7 @@ def parse(file: OperatorFile) -> Provider | None:
         bank=values["bank"]["type"],
         bank_options=options,
         resource_types=tuple(values.get("resource_types", ())),
+        limits=values.get("limits", {}),
     )
 
 
@@ -195,6 +206,8 @@ def write(folder: Path, name: str, provider: Provider) -> Path:
     }
     if provider.resource_types:
         values["resource_types"] = list(provider.resource_types)
+    if provider.limits:
+        values["limits"] = dict(provider.limits)
     path = folder / f"{name}.yaml"
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     write_private(path, "# A provider: where checkpoints go. Its id must stay as it is.\n" + text)

@@ -23,6 +23,7 @@ from seawall.core.errors import (
     PluginError,
     StateError,
 )
+from seawall.protection.bank_layers.opening import open_bank
 from seawall.protection.movers.frames import Json, shown
 from seawall.protection.movers.locking import SessionLock
 from seawall.protection.movers.recheck import missing_part
@@ -104,7 +105,7 @@ class Worker:
                 self._opened[key] = self._opened.pop(key)
                 return known.repository
             self._close(key)
-        bank = self._bank(str(place["bank"]), place["bank_options"])
+        bank = self._bank(place)
         try:
             repository = self._open(SubBank(bank, key), place)
         except BaseException:
@@ -141,12 +142,13 @@ class Worker:
     def _close(self, key: str) -> None:
         self._opened.pop(key).bank.close()
 
-    def _bank(self, name: str, options: Json) -> Bank:
+    def _bank(self, place: Json) -> Bank:
         if self._banks is None:
             self._banks = load_plugins(
                 PluginKind("seawall.banks", "bank_name", Bank, "seawall.protection.banks")  # type: ignore[type-abstract]  # a protocol stands for its kind
             )
-        return self._banks.get(name)(**options)
+        plugin = self._banks.get(str(place["bank"]))
+        return open_bank(plugin, place["bank_options"], place.get("limits", {}), self._clock)
 
     def _plugin(self, resource_type: str) -> ProtectionPlugin:
         if self._plugins is None:
@@ -173,7 +175,7 @@ class Worker:
         repository = self._repository(arguments["place"])
         lock = SessionLock(repository, self._clock)
         try:
-            writer = repository.writer(lock)
+            writer = repository.writer(lock, clock=self._clock.now)
         except BaseException:
             lock.release()
             raise
