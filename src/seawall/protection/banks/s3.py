@@ -169,9 +169,9 @@ class S3Bank:
         if create_only and not self._features.conditional_create and self.exists(key):
             raise ConflictError(f"{key} exists already in the bucket {self._bucket}")
         with self._translated(key, writes=True):
-            failpoint("bank.s3.before_put")
+            failpoint("bank.bucket.before_put")
             self._put(key, whole, is_create=create_only and self._features.conditional_create)
-            failpoint("bank.s3.after_put")
+            failpoint("bank.bucket.after_put")
 
     def _put(self, key: str, whole: bytes, *, is_create: bool) -> None:
         obstore.put(
@@ -240,9 +240,9 @@ class S3Bank:
         where = self._prefix + check_key(key)
         try:
             with self._translated(key, writes=True):
-                failpoint("bank.s3.before_delete")
+                failpoint("bank.bucket.before_delete")
                 obstore.delete(self._opened(), where)
-                failpoint("bank.s3.after_delete")
+                failpoint("bank.bucket.after_delete")
         except BankObjectMissingError:
             return  # some servers say so
 
