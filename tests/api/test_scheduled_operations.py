@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 
 import pytest
 
+from seawall.core.caller import Role
 from tests.api.ground import Ground
 
 
@@ -90,3 +92,50 @@ def test_operation_types_come_with_their_schemas(ground: Ground) -> None:
     types = ground.call("GET", "/operation_types")["operation_types"]
     assert {"protect", "retention_protect", "retention"} <= {one["operation_type"] for one in types}
     assert all(one["definition_schema"]["type"] == "object" and one["source"] for one in types)
+
+
+def test_an_operation_is_run_now_and_once_for_each_key(ground: Ground) -> None:
+    operation = ground.operation()
+    path, key = f"/scheduled_operations/{operation['id']}/run", {"Idempotency-Key": "once"}
+    first = ground.call("POST", path, headers=key)["run"]
+    assert (first["kind"], first["state"], first["definition"]) == (
+        "manual", "queued", operation["operation_definition"],
+    )  # fmt: skip
+    assert ground.call("POST", path, headers=key)["run"]["id"] == first["id"]
+    assert ground.call("POST", path)["run"]["id"] != first["id"]
+    ground.refused(403, "POST", path, role=Role.VIEWER)
+    ground.refused(404, "POST", f"/scheduled_operations/{uuid.uuid4()}/run")
+
+
+def test_a_past_range_is_made_up_for_after_a_dry_run(ground: Ground) -> None:
+    operation = ground.operation()
+    path = f"/scheduled_operations/{operation['id']}/backfill"
+    ground.clock.advance(4 * 3600)
+    now = ground.clock.now()
+    body = {"start": (now - timedelta(hours=3)).isoformat(), "end": now.isoformat()}
+    listed = ground.call("POST", path, {**body, "dry_run": True})["backfill"]
+    assert listed["id"] is None
+    assert len(listed["times"]) in (3, 4)
+    assert ground.call("GET", "/runs", kind="backfill")["runs"] == []
+    made = ground.call("POST", path, body)["backfill"]
+    assert made["times"] == listed["times"]
+    found = ground.call("GET", "/runs", kind="backfill")["runs"]
+    assert {one["occurrence"].partition("/")[0] for one in found} == {made["id"]}
+    assert sorted(one["expected_at"] for one in found) == made["times"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"start": "yesterday"}, "start"),
+        ({"end": "2100-01-01T00:00:00Z"}, "end"),
+        ({"start": "2026-01-01T00:00:00"}, "start"),
+        ({"dry_run": "yes"}, "dry_run"),
+        ({"more": 1}, "more"),
+    ],
+)
+def test_a_wrong_range_is_named(ground: Ground, wrong: dict[str, object], field: str) -> None:
+    path = f"/scheduled_operations/{ground.operation()['id']}/backfill"
+    now = ground.clock.now().isoformat()
+    fault = ground.refused(400, "POST", path, {"start": now, "end": now, **wrong})
+    assert field in [one["field"] for one in fault["errors"]], fault

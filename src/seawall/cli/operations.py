@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from seawall.cli.nouns import Noun, add_delete, add_list, add_show, connection, find
-from seawall.cli.output import Form, FormOption, Json, show_item, show_list
+from seawall.cli.output import Form, FormOption, Json, instant, say, show_item, show_list
 from seawall.cli.triggers import TRIGGERS
 from seawall.core.errors import InvalidInputError
 
@@ -86,6 +86,8 @@ def register(app: typer.Typer) -> None:
             body["operation_definition"] = _definition(definition)
         _change(context, which, body, output)
 
+    add_asked(noun)
+
     @noun.command()
     def enable(context: typer.Context, which: str, output: FormOption = Form.TABLE) -> None:
         """Let it run at its due times, from now on."""
@@ -95,6 +97,40 @@ def register(app: typer.Typer) -> None:
     def disable(context: typer.Context, which: str, output: FormOption = Form.TABLE) -> None:
         """Take it out at once; running work ends."""
         _change(context, which, {"enabled": False}, output)
+
+
+def add_asked(noun: typer.Typer) -> None:
+    """Add what runs it beside its schedule."""
+
+    @noun.command("run-now")
+    def run_now(context: typer.Context, which: str, output: FormOption = Form.TABLE) -> None:
+        """Run it once, now; follow it with `seawall run show`."""
+        with connection(context) as api:
+            path = f"/scheduled_operations/{find(OPERATIONS, api, which)}/run"
+            show_item(api.call("POST", path)["run"], output)
+
+    @noun.command()
+    def backfill(
+        context: typer.Context,
+        which: str,
+        start: Annotated[str, typer.Option(help="From when on, e.g. 2030-01-01T00:00:00Z.")],
+        end: Annotated[str, typer.Option(help="Until when, inclusive.")],
+        is_dry: Annotated[bool, typer.Option("--dry-run", help="Only list the due times.")] = False,
+        output: FormOption = Form.TABLE,
+    ) -> None:
+        """Make up for the due times of a past range, one after the other."""
+        with connection(context) as api:
+            path = f"/scheduled_operations/{find(OPERATIONS, api, which)}/backfill"
+            made = api.call("POST", path, {"start": start, "end": end, "dry_run": is_dry})["backfill"]
+        if output is not Form.TABLE:
+            show_item(made, output)
+            return
+        show_list([{"due": one} for one in made["times"]], (("due (UTC)", _due),), output)
+        say(f"{len(made['times'])} due times" + (", nothing was made" if is_dry else " will be made up for"))
+
+
+def _due(one: Json) -> str:
+    return instant(one["due"])
 
 
 def _change(context: typer.Context, which: str, body: Json, output: Form) -> None:

@@ -25,8 +25,8 @@ from seawall.db.tables import to_micros, triggers
 # Runs that catch up after a misfire go one after the other and are never replaced by a newer one.
 CATCHING_UP = "it catches up on a due time that was missed"
 
-# What an overlap is measured against: not the clean-up's runs of the same operation.
-_SCHEDULED = ", ".join(f"'{kind}'" for kind in (RunKind.SCHEDULED, RunKind.EVENT, RunKind.BACKFILL))
+# What an overlap is measured against: not the clean-up's runs of the same operation, nor what a user asks for.
+_SCHEDULED = ", ".join(f"'{kind}'" for kind in (RunKind.SCHEDULED, RunKind.EVENT))
 _LIVE = ", ".join(f"'{state}'" for state in LIVE_RUN_STATES)
 
 
@@ -54,12 +54,12 @@ class Decided:
     """What a claim has decided about its triggers; the letters are the columns of the JSON records below."""
 
     runs: list[dict[str, Any]] = field(default_factory=list)
-    """t trigger row, e expected, p the expected time before it in this decision, l whether it is the last
-    one, o occurrence, d deadline, s whether it is serial."""
+    """t trigger row, e expected, b registered by when an operation has part in it, p that of the run before
+    it in this decision, l whether it is the last one, o occurrence, d deadline, s whether it is serial."""
     gaps: list[list[dict[str, Any]]] = field(default_factory=list)
     """In rounds, one after the other; at most one gap of an operation in each. t trigger row, f first and
     l last expected time, c count, s state, r reason, o occurrence; it belongs to operations registered after
-    a and at or before b."""
+    a and at or before b, or to w alone."""
     advances: list[dict[str, Any]] = field(default_factory=list)
     """t trigger row, f fired through, n next run, u whether its pause has ended by itself."""
 
@@ -185,13 +185,14 @@ def quarantine(tx: Tx, reasons: Mapping[int, str]) -> None:
 _RUN = {
     "t": "bigint",
     "e": "bigint",
+    "b": "bigint",
     "p": "bigint",
     "l": "integer",
     "o": "text",
     "d": "bigint",
     "s": "integer",
 }
-_OWN = "o.trigger_row = d.t AND o.enabled AND o.registered_at <= d.e"
+_OWN = "o.trigger_row = d.t AND o.enabled AND o.registered_at <= d.b"
 RUN_COLUMNS = (
     "id, project_id, user_id, kind, subject_type, subject_id, occurrence, operation_type, definition, "
     "scheduled_operation_id, trigger_id, plan_id, host, lock_key, state, reason, priority, expected_at, "
@@ -291,9 +292,12 @@ _INSERT = f"""
 
 _GAP = {
     "t": "bigint", "f": "bigint", "l": "bigint", "c": "bigint", "s": "text", "r": "text", "o": "text",
-    "a": "bigint", "b": "bigint",
+    "a": "bigint", "b": "bigint", "w": "text",
 }  # fmt: skip
-_OF_GAP = "o.trigger_row = d.t AND o.enabled AND o.registered_at > d.a AND o.registered_at <= d.b"
+_OF_GAP = (
+    "o.trigger_row = d.t AND o.enabled AND o.registered_at > d.a AND o.registered_at <= d.b "
+    "AND (d.w IS NULL OR d.w = {own})"
+)
 # The occurrence sorts as its due time does: the newest row of an operation is found by the unique index.
 _NEWEST = """
     (SELECT newest.row FROM runs AS newest WHERE newest.subject_id = o.id AND newest.kind = 'scheduled'
@@ -323,8 +327,11 @@ def _write_gaps(tx: Tx, records: Sequence[Mapping[str, Any]]) -> None:
     """A gap of the same state and reason as the operation's newest row lets that one grow (I1)."""
     source = select_of(tx.connection, "gaps", **_GAP)
     parameters = {"gaps": as_json(records), "now": to_micros(tx.now), **new_id_prefix(tx.now)}
-    tx.connection.execute(sa.text(_GROW.format(source=source)), parameters)
-    statement = _INSERT_GAPS.format(source=source, id=new_row_id(tx.connection), columns=RUN_COLUMNS)
+    own = _hex(tx.connection, "o.id")
+    tx.connection.execute(sa.text(_GROW.format(source=source, own=own)), parameters)
+    statement = _INSERT_GAPS.format(
+        source=source, own=own, id=new_row_id(tx.connection), columns=RUN_COLUMNS
+    )
     tx.connection.execute(sa.text(statement), parameters)
 
 

@@ -14,6 +14,9 @@ from seawall.api.definitions import definition_of
 from seawall.api.paging import list_query, next_links
 from seawall.api.schemas.common import UuidText
 from seawall.api.schemas.operations import (
+    BackfillAnswer,
+    BackfillBody,
+    BackfillView,
     OperationAnswer,
     OperationCreateBody,
     OperationsAnswer,
@@ -21,6 +24,7 @@ from seawall.api.schemas.operations import (
     OperationUpdateBody,
     OperationView,
 )
+from seawall.api.schemas.runs import RunAnswer, RunView
 from seawall.core.errors import InvalidInputError
 
 router = documents.router("scheduled operations")
@@ -97,6 +101,37 @@ def update_operation(operation_id: UuidText, body: OperationUpdateBody, asked: A
 def delete_operation(operation_id: UuidText, asked: AskedDep) -> Response:
     asked.ports.schedules.delete_operation(asked.caller, operation_id)
     return Response(media_type="application/json")
+
+
+@router.post("/scheduled_operations/{operation_id}/run")
+def run_operation(operation_id: UuidText, asked: AskedDep, once: OnceDep) -> RunAnswer:
+    """Run it now, beside its schedule; with an ``Idempotency-Key``, once for each key."""
+
+    def act() -> RunAnswer:
+        run = asked.ports.schedules.run_operation(asked.caller, operation_id, key=once.key)
+        return RunAnswer(run=RunView.of(run))
+
+    return once(None, RunAnswer, act)
+
+
+@router.post("/scheduled_operations/{operation_id}/backfill")
+def backfill_operation(
+    operation_id: UuidText, body: BackfillBody, asked: AskedDep, once: OnceDep
+) -> BackfillAnswer:
+    """Make up for the due times of a past range: one run each, one after the other."""
+
+    def act() -> BackfillAnswer:
+        made = asked.ports.schedules.backfill_operation(
+            asked.caller,
+            operation_id,
+            start=body.start,
+            end=body.end,
+            is_dry=body.dry_run,
+            key=once.key,
+        )
+        return BackfillAnswer(backfill=BackfillView.of(made))
+
+    return once(body, BackfillAnswer, act)
 
 
 def _schema(asked: Asked, operation_type: str) -> Mapping[str, Any]:

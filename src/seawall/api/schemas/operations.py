@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from seawall.api.schemas.common import (
     AnswerModel,
@@ -19,7 +19,7 @@ from seawall.api.schemas.common import (
     UuidText,
     as_karbor_text,
 )
-from seawall.core.records import ScheduledOperation
+from seawall.core.records import Backfill, ScheduledOperation
 
 
 class Retry(RequestModel):
@@ -103,6 +103,27 @@ class OperationAnswer(AnswerModel):
 class OperationsAnswer(AnswerModel):
     operations: list[OperationView]
     operations_links: NextLink = None
+
+
+class BackfillBody(Envelope):
+    start: Annotated[AwareDatetime, Field(strict=False)]
+    end: Annotated[AwareDatetime, Field(strict=False)]
+    dry_run: bool = False
+
+
+class BackfillView(AnswerModel):
+    id: str | None
+    """None for a dry run."""
+    times: list[Instant]
+    """The due times that are made up for, the oldest first."""
+
+    @classmethod
+    def of(cls, backfill: Backfill) -> BackfillView:
+        return cls(id=backfill.id, times=list(backfill.times))
+
+
+class BackfillAnswer(AnswerModel):
+    backfill: BackfillView
 
 
 class OperationTypesAnswer(AnswerModel):
