@@ -36,7 +36,7 @@ check: $(READY) ## the gate: format, lint, imports, sizes, types and the quick t
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python tools/sizes.py src
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -n $(N) -m "not slow" tests/core tests/db tests/runtime tests/api tests/architecture tests/contract
+	$(BIN)/python -m pytest -q -n $(N) -m "not slow" -k "not postgresql" tests/core tests/db tests/runtime tests/api tests/architecture tests/contract
 
 test: $(READY) ## every test; T=path for some, TEST_SERVERS=restic,... says which programs must be there
 	$(BIN)/python -m pytest -q -n $(N) $(T)

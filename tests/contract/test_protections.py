@@ -152,6 +152,7 @@ class TestSqlite(ProtectionSuite):
         assert self.content_of(Path(source)) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "make"), [("directory", make_folder), ("sqlite", None)])
 @pytest.mark.parametrize("point", ["repository.pack.before_put", "repository.snapshot.before_put"])
 def test_a_mover_that_is_killed_leaves_nothing_visible(

@@ -20,10 +20,11 @@ SECRET = "hunter2"
 def _restored() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    configuration = structlog.get_config()
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    structlog.reset_defaults()
+    structlog.configure(**configuration)
 
 
 def lines(stream: io.StringIO) -> list[dict[str, object]]:
@@ -46,6 +47,23 @@ def test_a_secret_is_replaced_at_any_depth(form: str) -> None:
     assert SECRET not in stream.getvalue()
     assert REDACTED in stream.getvalue()
     assert "shown" in stream.getvalue()
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_traceback_shows_no_values_of_local_variables(form: str) -> None:
+    stream = io.StringIO()
+    set_up_logging(form=form, stream=stream)
+
+    def fail(word: str) -> None:
+        raise ValueError(len(word))
+
+    try:
+        fail(SECRET)
+    except ValueError:
+        get_logger("test").exception("failed")
+
+    assert "ValueError: 7" in stream.getvalue()
+    assert SECRET not in stream.getvalue()
 
 
 def test_libraries_log_through_the_same_lines_without_their_secrets() -> None:

@@ -54,7 +54,11 @@ def set_up_logging(*, level: str = "info", form: str = "auto", stream: TextIO | 
     if as_json:
         last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
     else:
-        last = [structlog.dev.ConsoleRenderer(colors=target.isatty())]
+        # Plain on purpose: the default one shows the values of local variables, and those may be secrets.
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=target.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+        last = [renderer]
     handler = logging.StreamHandler(target)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
