@@ -203,6 +203,12 @@ class DatabaseUnavailableError(UnavailableError):
     code = "database_unavailable"
 
 
+class BrokerUnavailableError(UnavailableError):
+    """The message broker does not answer, or refuses what it is asked."""
+
+    code = "broker_unavailable"
+
+
 class ServiceUnreachableError(UnavailableError):
     """The API does not answer."""
 

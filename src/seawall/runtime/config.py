@@ -25,6 +25,7 @@ from pydantic_settings import (
 )
 
 from seawall.core.errors import ConfigurationError, FieldFault
+from seawall.runtime.amqp_url import AmqpUrl
 from seawall.runtime.database_url import HIDDEN, DatabaseUrl, read_password
 from seawall.runtime.folder import DataFolder, default_data_dir
 
@@ -57,6 +58,12 @@ class Settings(BaseSettings):
     executor: str = Field(default="thread_pool", min_length=1)
     workers: int = Field(default=8, ge=1, le=256)
     """How many runs at once in this process."""
+    coroutines: int = Field(default=5000, ge=1, le=20_000)
+    """How many ``async def run`` operations wait at once in this process, with the executor ``coroutine``."""
+    celery_queue_prefix: str = Field(default="seawall", pattern=_WORD, max_length=100)
+    """The executor ``celery`` rings at the queue of this name, and at ``<prefix>.<host>`` for bound runs."""
+    doorbell_expires_s: float = Field(default=10, ge=1, le=600)
+    """After how long a doorbell that nobody heard is forgotten, and rung again if there is still work."""
     movers: int = Field(default=2, ge=1, le=64)
     """How many mover processes at once."""
     operation_folders: Annotated[list[Path], NoDecode] = Field(default_factory=list)
@@ -75,6 +82,14 @@ class Settings(BaseSettings):
     grace_s: float = Field(default=8, gt=0, le=600)
     """How long running work may go on after SIGTERM before it is handed back."""
 
+    amqp_url: SecretStr | None = None
+    """``amqp://user:password@host:5672/name``, or ``amqps://``: the RabbitMQ of events and of several hosts."""
+    amqp_exchange: str = Field(default="seawall", pattern=_WORD)
+    """The topic exchange that is told what happens; ``<name>.in`` is where events come from."""
+    amqp_required: bool = False
+    """Whether the API counts as ready only while the broker answers."""
+    management_url: SecretStr | None = None
+    """``http://user:password@host:15672`` of the broker's management plugin, for its alarms."""
     webhook_replay_s: float = Field(default=300, gt=0, le=86_400)
     """How far the clock of a webhook's sender may be off; a request older than this is refused."""
 
@@ -104,6 +119,20 @@ class Settings(BaseSettings):
     def _is_postgresql(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if value is not None:
             DatabaseUrl.parse(value.get_secret_value(), info.data.get("database_password_file"))
+        return value
+
+    @field_validator("amqp_url")
+    @classmethod
+    def _is_amqp(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            AmqpUrl.parse(value.get_secret_value())
+        return value
+
+    @field_validator("management_url")
+    @classmethod
+    def _is_http(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
         return value
 
     @field_validator("operation_folders", mode="before")
@@ -231,6 +260,6 @@ def _fault(error: Mapping[str, Any], given: Mapping[str, object], path: Path) ->
     else:
         rule = str(error["msg"]).removeprefix("Value error, ").replace("Input should", "must", 1)
         rule = rule if rule.startswith("must") else f"must be valid: {rule}"
-    if field == "database_url":
+    if field in ("database_url", "amqp_url", "management_url"):
         value = HIDDEN
     return FieldFault(field, value, f"{rule} (from {source})")
