@@ -355,6 +355,82 @@ def test_a_deleted_operation_keeps_the_rows_of_what_was_due(each: Ground) -> Non
     assert [(run.expected_at, run.state) for run in each.runs()] == [(each.at(60), "cancelled")]
 
 
+# --- exclusions ----------------------------------------------------------------------------------
+
+# From 00:02 to 00:10, counted from START.
+_QUIET = {"name": "quiet", "calendar": "DTSTART:20260301T000200Z\nDURATION:PT8M", "action": "delay"}
+
+
+def test_what_is_excluded_is_one_gap_that_says_by_what(each: Ground) -> None:
+    trigger = each.trigger(window=60, exclusions=[{**_QUIET, "action": "skip"}])
+    each.operation(trigger, overlap="allow")
+    for second in range(30, 721, 30):
+        each.go_to(second)
+        each.claim()
+    assert [(run.expected_at, run.state, run.gap_count) for run in each.runs()] == [
+        (each.at(60), "queued", None),
+        (each.at(120), "skipped_excluded", 8),
+        (each.at(600), "queued", None),
+        (each.at(660), "queued", None),
+        (each.at(720), "queued", None),
+    ]
+    assert "quiet" in str(each.runs()[1].reason)
+
+
+def test_what_is_delayed_runs_once_at_the_end_of_the_exclusion(each: Ground) -> None:
+    """The newest of them; that due at the end itself is newer still."""
+    trigger = each.trigger(window=60, exclusions=[_QUIET], pattern="90")
+    each.operation(trigger, overlap="allow")
+    for second in range(30, 721, 30):
+        each.go_to(second)
+        each.claim()
+    assert [(run.expected_at, run.state, run.gap_count) for run in each.runs()] == [
+        (each.at(90), "queued", None),
+        (each.at(180), "skipped_excluded", 4),
+        (each.at(600), "queued", None),
+        (each.at(630), "queued", None),
+        (each.at(720), "queued", None),
+    ]
+
+
+@pytest.mark.parametrize("change", ["schedule", "disable", "delete", "pause"])
+def test_what_is_held_back_is_accounted_for_when_it_can_no_longer_run(each: Ground, change: str) -> None:
+    """I1: the due times of 180 and 270 wait for 600; another operation of the trigger keeps them."""
+    trigger = each.trigger(window=60, exclusions=[_QUIET], pattern="90")
+    operation = each.operation(trigger, overlap="allow")
+    other = each.operation(trigger, overlap="allow")
+    each.go_to(300)
+    each.claim()
+    assert stored(each, trigger).next_run_at == each.at(600)
+    match change:
+        case "schedule":
+            properties = {"format": "interval", "pattern": "3600", "start_time": "2026-03-01"}
+            each.schedules.update_trigger(each.caller, trigger.id, properties=properties)
+        case "disable":
+            each.schedules.update_operation(each.caller, operation.id, {"enabled": False})
+            each.schedules.update_operation(each.caller, operation.id, {"enabled": True})
+        case "delete":
+            each.schedules.delete_operation(each.caller, operation.id)
+        case _:
+            each.schedules.pause_trigger(each.caller, trigger.id, reason="r", until_at=None)
+            each.schedules.resume_trigger(each.caller, trigger.id)
+    each.go_to(610)
+    each.claim()
+    rows = [
+        (run.expected_at, run.gap_count)
+        for run in each.runs(scheduled_operation_id=operation.id)
+        if run.expected_at > each.at(90)
+    ]
+    later = {
+        "disable": [(each.at(360), 2), (each.at(600), None)],
+        "pause": [(each.at(360), 2), (each.at(600), None)],
+    }
+    assert rows == [(each.at(180), 2), *later.get(change, [])]
+    if change in ("disable", "delete"):
+        kept = [(run.expected_at, run.gap_count) for run in each.runs(scheduled_operation_id=other.id)]
+        assert kept == [(each.at(90), None), (each.at(180), 4), (each.at(600), None)]
+
+
 # --- what is broken ------------------------------------------------------------------------------
 
 

@@ -25,7 +25,7 @@ from seawall.db.tables import to_micros, triggers
 # Runs that catch up after a misfire go one after the other and are never replaced by a newer one.
 CATCHING_UP = "it catches up on a due time that was missed"
 
-# What an overlap is measured against: not the clean-up's runs of the same operation, nor what a user asks for.
+# What an overlap is measured against: not the clean-up's runs of the same operation, nor what a user asked.
 _SCHEDULED = ", ".join(f"'{kind}'" for kind in (RunKind.SCHEDULED, RunKind.EVENT))
 _LIVE = ", ".join(f"'{state}'" for state in LIVE_RUN_STATES)
 
@@ -54,8 +54,9 @@ class Decided:
     """What a claim has decided about its triggers; the letters are the columns of the JSON records below."""
 
     runs: list[dict[str, Any]] = field(default_factory=list)
-    """t trigger row, e expected, b registered by when an operation has part in it, p that of the run before
-    it in this decision, l whether it is the last one, o occurrence, d deadline, s whether it is serial."""
+    """t trigger row, e expected, b registered by when an operation has part in it if that is earlier, p the
+    same of the run before it in this decision, l whether it is the last one, o occurrence, d deadline, s
+    whether it is serial."""
     gaps: list[list[dict[str, Any]]] = field(default_factory=list)
     """In rounds, one after the other; at most one gap of an operation in each. t trigger row, f first and
     l last expected time, c count, s state, r reason, o occurrence; it belongs to operations registered after
@@ -192,7 +193,7 @@ _RUN = {
     "d": "bigint",
     "s": "integer",
 }
-_OWN = "o.trigger_row = d.t AND o.enabled AND o.registered_at <= d.b"
+_OWN = "o.trigger_row = d.t AND o.enabled AND o.registered_at <= coalesce(d.b, d.e)"
 RUN_COLUMNS = (
     "id, project_id, user_id, kind, subject_type, subject_id, occurrence, operation_type, definition, "
     "scheduled_operation_id, trigger_id, plan_id, host, lock_key, state, reason, priority, expected_at, "
@@ -329,9 +330,7 @@ def _write_gaps(tx: Tx, records: Sequence[Mapping[str, Any]]) -> None:
     parameters = {"gaps": as_json(records), "now": to_micros(tx.now), **new_id_prefix(tx.now)}
     own = _hex(tx.connection, "o.id")
     tx.connection.execute(sa.text(_GROW.format(source=source, own=own)), parameters)
-    statement = _INSERT_GAPS.format(
-        source=source, own=own, id=new_row_id(tx.connection), columns=RUN_COLUMNS
-    )
+    statement = _INSERT_GAPS.format(source=source, own=own, id=new_row_id(tx.connection), columns=RUN_COLUMNS)
     tx.connection.execute(sa.text(statement), parameters)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import orjson
 
@@ -53,8 +54,10 @@ class Claimed:
 @dataclass(slots=True)
 class _Batch:
     now: datetime
+    is_ending: bool = False
     decided: Decided = field(default_factory=Decided)
-    gaps: list[list[tuple[int, Gap, timedelta]]] = field(default_factory=lambda: [[], []])
+    gaps: list[list[tuple[int, Gap, timedelta]]] = field(default_factory=list)
+    """In rounds: the first gap of each trigger, then the second of each, and so on."""
     times: int = 0
     faults: dict[int, str] = field(default_factory=dict)
     known: dict[tuple[str, int], _Plan] = field(default_factory=dict)
@@ -74,20 +77,42 @@ def claim(tx: Tx, *, limit: int = BATCH) -> Claimed:
     return Claimed(done, inserted, len(batch.faults), done < len(found) or len(found) == limit)
 
 
-def settle(tx: Tx, trigger_id: str) -> int:
+def settle(tx: Tx, trigger_id: str, *, is_ending: bool = False) -> int:
     """Make rows of all that is due of one trigger at ``tx.now``, before it or one of its operations changes.
 
     How many rows of runs that were (I2). A trigger that is not there, has ended or is quarantined has nothing
-    due.
+    due. ``is_ending``: its schedule is replaced or removed now, so what an exclusion holds back will never
+    run, and becomes gaps.
     """
     inserted = 0
     while (trigger := due.one_trigger(tx.connection, trigger_id)) is not None:
-        batch = _Batch(tx.now)
+        batch = _Batch(tx.now, is_ending=is_ending)
         following = _decide(batch, trigger)
         inserted += _write(tx, batch)
         if following is None or following > to_micros(tx.now):
             break
     return inserted
+
+
+def leave(tx: Tx, trigger_id: str, operation_id: str) -> None:
+    """Make gaps, for one operation that is removed or disabled now, of the due times that an exclusion holds
+    back: for the others they stay held (I1). After ``settle``, in the same transaction."""
+    trigger = due.one_trigger(tx.connection, trigger_id)
+    if trigger is None or trigger.is_paused:
+        return
+    schedule = _schedule(trigger.properties)
+    if not schedule.exclusions:
+        return
+    offset = fixed_offset(trigger.trigger_id, schedule.spread_s)
+    through = from_micros(trigger.fired_through)
+    while True:
+        found = decide_due(schedule, fired_through=through, now=tx.now, offset=offset, is_ending=True)
+        if found.fired_through == through:
+            return
+        through = found.fired_through
+        rounds = [_gap_records(tx, [(trigger.row, gap, offset)]) for gap in found.gaps]
+        owner = UUID(operation_id).hex
+        due.apply(tx, Decided(gaps=[[{**one, "w": owner} for one in records] for records in rounds]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +158,7 @@ def _decide(batch: _Batch, trigger: DueTrigger) -> int | None:
     plan = None if trigger.is_paused else batch.known.get(key)
     if plan is None:
         try:
-            plan = _plan(batch.now, trigger)
+            plan = _plan(batch.now, trigger, is_ending=batch.is_ending)
         except InvalidInputError as error:
             batch.faults[trigger.row] = str(error)
             return None
@@ -145,7 +170,9 @@ def _decide(batch: _Batch, trigger: DueTrigger) -> int | None:
     row = trigger.row
     for run in plan.runs:
         batch.decided.runs.append({"t": row, **run})
-    for position, gap in plan.gaps:
+    for position, gap in enumerate(plan.gaps):
+        if position == len(batch.gaps):
+            batch.gaps.append([])
         batch.gaps[position].append((row, gap, plan.offset))
     batch.times += plan.times
     batch.decided.advances.append({"t": row, **plan.advance})
@@ -158,7 +185,7 @@ class _Plan:
     """What becomes of a trigger, and of every other one with the same properties and the same last time."""
 
     runs: list[dict[str, Any]]
-    gaps: list[tuple[int, Gap]]
+    gaps: list[Gap]
     advance: dict[str, Any]
     times: int
     offset: timedelta
@@ -166,13 +193,13 @@ class _Plan:
     """Whether it holds for others; not when each has its own offset."""
 
 
-def _plan(now: datetime, trigger: DueTrigger) -> _Plan:
+def _plan(now: datetime, trigger: DueTrigger, *, is_ending: bool) -> _Plan:
     schedule = _schedule(trigger.properties)
     offset = fixed_offset(trigger.trigger_id, schedule.spread_s) if schedule.spread_s else _NONE
-    decisions, is_resumed = _decisions(now, trigger, schedule, offset)
+    decisions, is_resumed = _decisions(now, trigger, schedule, offset, is_ending=is_ending)
     last = decisions[-1]
     following = last.next_run_at
-    gaps = [(position, gap) for position, decision in enumerate(decisions) for gap in decision.gaps]
+    gaps = [gap for decision in decisions for gap in decision.gaps]
     return _Plan(
         [record for decision in decisions for record in _run_records(decision)],
         gaps,
@@ -181,19 +208,20 @@ def _plan(now: datetime, trigger: DueTrigger) -> _Plan:
             "n": None if following is None else to_micros(following),
             "u": is_resumed,
         },
-        sum(len(decision.runs) for decision in decisions) + sum(gap.count for _, gap in gaps),
+        sum(len(decision.runs) for decision in decisions) + sum(gap.count for gap in gaps),
         offset,
         not schedule.spread_s,
     )
 
 
 def _decisions(
-    now: datetime, trigger: DueTrigger, schedule: TimeSchedule, offset: timedelta
+    now: datetime, trigger: DueTrigger, schedule: TimeSchedule, offset: timedelta, *, is_ending: bool
 ) -> tuple[list[Decision], bool]:
     """(one or two decisions, whether the pause has ended by itself)."""
     through = from_micros(trigger.fired_through)
     if not trigger.is_paused:
-        return [decide_due(schedule, fired_through=through, now=now, offset=offset)], False
+        found = decide_due(schedule, fired_through=through, now=now, offset=offset, is_ending=is_ending)
+        return [found], False
     until = trigger.paused_until_at
     is_over = until is not None and until <= now
     paused_to = now if until is None or not is_over else until - _TICK
@@ -208,7 +236,9 @@ def _decisions(
     has_more = paused.next_run_at is not None and paused.next_run_at <= paused_to
     if not is_over or has_more:
         return [paused], False
-    after = decide_due(schedule, fired_through=paused.fired_through, now=now, offset=offset)
+    after = decide_due(
+        schedule, fired_through=paused.fired_through, now=now, offset=offset, is_ending=is_ending
+    )
     return [paused, after], True
 
 
@@ -216,16 +246,17 @@ def _run_records(decision: Decision) -> Iterable[dict[str, Any]]:
     former: int | None = None
     last = len(decision.runs) - 1
     for position, run in enumerate(decision.runs):
-        expected = to_micros(run.expected_at)
+        due_at = to_micros(run.due_at)
         yield {
-            "e": expected,
+            "e": due_at if run.expected_at == run.due_at else to_micros(run.expected_at),
+            "b": due_at,
             "p": former,
             "l": int(position == last),
             "o": occurrence(run.nominal_at),
             "d": to_micros(run.deadline_at),
             "s": int(run.is_serial),
         }
-        former = expected
+        former = due_at
 
 
 def occurrence(nominal_at: datetime) -> str:

@@ -6,7 +6,14 @@
 engine, preview and command line ask the same functions. Nothing here reads a clock.
 """
 
-from seawall.core.schedule.occurrences import count_between, fixed_offset, next_after, times_between
+from seawall.core.schedule.occurrences import (
+    count_between,
+    fixed_offset,
+    next_after,
+    next_run_at,
+    start_of,
+    times_between,
+)
 from seawall.core.schedule.time_properties import TimeSchedule, load_schedule, parse_time_properties
 from seawall.core.schedule.words import PreviewedTime, describe, preview
 
@@ -18,7 +25,9 @@ __all__ = [
     "fixed_offset",
     "load_schedule",
     "next_after",
+    "next_run_at",
     "parse_time_properties",
     "preview",
+    "start_of",
     "times_between",
 ]

@@ -16,7 +16,7 @@ from seawall.core.caller import Caller
 from seawall.core.errors import FieldFault, InvalidInputError
 from seawall.core.records import ScheduledOperation
 from seawall.db import audit, run_rows, scheduled_operations, triggers
-from seawall.operation_engine.claim import settle
+from seawall.operation_engine.claim import leave, settle
 from seawall.operation_engine.schedules import definitions, event_triggers
 from seawall.operation_engine.schedules.definitions import PlanLookup
 from seawall.operation_engine.schedules.words import checked_name, whole_number
@@ -113,6 +113,8 @@ def update(
         # Due times while it was disabled are not its own (I1).
         values["registered_at"] = scheduled_operations.registered_at(tx)
     if values:
+        if operation.enabled and not is_enabled:
+            leave(tx, operation.trigger_id, operation_id)
         scheduled_operations.update(tx, operation_id, **values)
         details: dict[str, Any] = {one: changes[one] for one in _CHANGEABLE if one in changes}
         if operation.enabled and not is_enabled:
@@ -126,6 +128,7 @@ def update(
 def delete(tx: Tx, caller: Caller, operation_id: str) -> None:
     """Remove it: runs that wait are cancelled, those that have started go on, and all of them stay listed."""
     operation = _settled(tx, caller, operation_id)
+    leave(tx, operation.trigger_id, operation_id)
     cancelled = run_rows.cancel_waiting(tx, reason="operation deleted", operation_id=operation_id)
     event_triggers.quarantine_watchers(tx, operation)
     scheduled_operations.delete(tx, operation_id)

@@ -15,7 +15,7 @@ from uuid import uuid4
 from seawall.core.caller import Caller
 from seawall.core.errors import InUseError, InvalidInputError
 from seawall.core.records import Trigger
-from seawall.core.schedule import fixed_offset, next_after, parse_time_properties
+from seawall.core.schedule import fixed_offset, next_run_at, parse_time_properties
 from seawall.db import audit, run_rows, triggers
 from seawall.operation_engine.claim import settle
 from seawall.operation_engine.schedules import event_triggers
@@ -46,7 +46,6 @@ def create(
         return event_triggers.create(tx, caller, name=name, properties=properties, sealing=sealing)
     schedule = parse_time_properties(properties, now=tx.now, min_interval_s=min_interval_s)
     trigger_id = str(uuid4())
-    first = next_after(schedule, tx.now)
     triggers.insert(
         tx,
         trigger_id=trigger_id,
@@ -54,7 +53,7 @@ def create(
         name=checked_name(name),
         type=type,
         properties=schedule.normalised,
-        next_run_at=None if first is None else first + fixed_offset(trigger_id, schedule.spread_s),
+        next_run_at=next_run_at(schedule, tx.now, fixed_offset(trigger_id, schedule.spread_s)),
     )
     audit.record(tx, caller, "create", "trigger", trigger_id, {"name": name, "properties": dict(properties)})
     return triggers.get(tx.connection, trigger_id, project_id=caller.project_id)
@@ -168,13 +167,15 @@ def _changed_schedule(
     schedule = parse_time_properties(given, now=tx.now, min_interval_s=min_interval_s)
     if schedule.normalised == trigger.properties and trigger.quarantine_reason is None:
         return {}
+    # What an exclusion of the old schedule holds back will not run any more, and has its rows now (I1).
+    settle(tx, trigger.id, is_ending=True)
+    trigger = triggers.get(tx.connection, trigger.id, project_id=trigger.project_id)
     offset = fixed_offset(trigger.id, schedule.spread_s)
     # A due time whose offset is still to come belongs to the new schedule; none that has fired comes again.
     through = max(tx.now - offset, trigger.fired_through_at or tx.now - offset)
-    following = next_after(schedule, through)
     return {
         "properties": schedule.normalised,
         "fired_through_at": through,
-        "next_run_at": None if following is None else following + offset,
+        "next_run_at": next_run_at(schedule, through, offset),
         "quarantine_reason": None,
     }
