@@ -12,7 +12,7 @@ one can record nothing any more. What users see and cancel is in ``run_rows``; w
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -186,6 +186,20 @@ def _values(run: NewRun, now: datetime) -> dict[str, Any]:
 _CLAIMED = tuple(name for name in ClaimedRun.__slots__ if name != "row")
 
 
+def _may_start(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+    """Queued, not put off, in time, and no run of its lock key works."""
+    running = runs.alias("running")
+    is_locked = sa.exists().where(
+        running.c.lock_key == runs.c.lock_key, among(running.c.state, RUNNING_STATES)
+    )
+    return (
+        runs.c.state == RunState.QUEUED,
+        sa.or_(runs.c.not_before_at.is_(None), runs.c.not_before_at <= now),
+        sa.or_(runs.c.started_at.is_not(None), runs.c.deadline_at.is_(None), runs.c.deadline_at >= now),
+        sa.or_(runs.c.lock_key.is_(None), sa.not_(is_locked)),
+    )
+
+
 def claim(
     tx: Tx,
     *,
@@ -203,20 +217,11 @@ def claim(
     """
     if limit <= 0:
         return []
-    running = runs.alias("running")
-    is_locked = sa.exists().where(
-        running.c.lock_key == runs.c.lock_key, among(running.c.state, RUNNING_STATES)
-    )
     query = (
         sa.select(runs.c.row, runs.c.lock_key)
         .where(
-            runs.c.state == RunState.QUEUED,
+            *_may_start(tx.now),
             sa.or_(runs.c.host.is_(None), runs.c.host == host),
-            sa.or_(runs.c.not_before_at.is_(None), runs.c.not_before_at <= tx.now),
-            sa.or_(
-                runs.c.started_at.is_not(None), runs.c.deadline_at.is_(None), runs.c.deadline_at >= tx.now
-            ),
-            sa.or_(runs.c.lock_key.is_(None), sa.not_(is_locked)),
             *([] if only is None else [runs.c.operation_type.in_(only)]),
             *([runs.c.operation_type.not_in(never)] if never else []),
         )
@@ -248,6 +253,23 @@ def claim(
     found = {row.row: ClaimedRun(**row._mapping) for row in claimed}
     events.after_started(tx, [row for row, one in found.items() if one.started_at == tx.now])
     return [found[row] for row in chosen if row in found]
+
+
+# What is waiting is counted up to here: a doorbell is rung for each worker at most.
+_MOST_COUNTED = 10_000
+
+
+def waiting(connection: sa.Connection, now: Callable[[sa.Connection], datetime]) -> dict[str | None, int]:
+    """Host, or None for any -> how many runs it might claim now, of the first ten thousand queued ones."""
+    first = (
+        sa.select(runs.c.host)
+        .where(*_may_start(now(connection)))
+        .order_by(runs.c.priority, runs.c.expected_at)
+        .limit(_MOST_COUNTED)
+        .subquery()
+    )
+    query = sa.select(first.c.host, sa.func.count()).group_by(first.c.host)
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 # --- holding -----------------------------------------------------------------------------------

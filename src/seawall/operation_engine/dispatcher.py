@@ -26,7 +26,7 @@ from seawall.operation_engine.context import RunContext
 from seawall.runtime.logging import get_logger
 from seawall.runtime.wakeup import Wakeup
 from seawall.sdk.clock import Clock
-from seawall.sdk.executor import Executor, RunTask, WaitingExecutor
+from seawall.sdk.executor import DoorbellExecutor, Executor, RunTask, WaitingExecutor
 from seawall.sdk.failpoints import failpoint
 from seawall.sdk.operation import Json, Operation, Protection
 
@@ -134,6 +134,8 @@ class Dispatcher:
         self._wakeup = wakeup
         self._operations = operations
         self._executor = executor
+        self._doorbells = executor if isinstance(executor, DoorbellExecutor) else None
+        self._is_rung = False
         self._waiting_executor = executor if isinstance(executor, WaitingExecutor) else None
         self._protection = protection
         self._host = host
@@ -165,6 +167,8 @@ class Dispatcher:
         self._wakeup.subscribe(self._event)
         self._event.set()
         self._thread.start()
+        if self._doorbells is not None:
+            self._doorbells.listen(self._hear_doorbell)
 
     def stop(self, grace_s: float) -> None:
         """Claim no more, let what runs end within ``grace_s``, hand the rest back. May be called twice.
@@ -243,7 +247,7 @@ class Dispatcher:
         if now >= self._reap_at:
             self._reap_at = now + self._poll_s
             turn.is_reaping = True
-        if not self._is_draining and (is_woken or ended or turn.is_reaping):
+        if not self._is_draining and self._may_claim(turn, now, is_woken):
             turn.room = self._executor.capacity()
             has_all_ended = len(ended) == len(self._running)
             self._ahead = min(self._ahead * 2, _MOST_AHEAD) if self._is_full and has_all_ended else 1
@@ -252,6 +256,20 @@ class Dispatcher:
                 turn.async_types = outcomes.async_types(self._operations)
                 turn.waiting_limit = self._waiting_executor.waiting_capacity() if turn.async_types else 0
         return turn
+
+    def _may_claim(self, turn: _Turn, now: float, is_woken: bool) -> bool:
+        """With doorbells: when one rang, when something ended here, and now and then."""
+        if self._doorbells is None or not self._doorbells.is_listening:
+            return is_woken or bool(turn.ended) or turn.is_reaping
+        is_rung, self._is_rung = self._is_rung, False
+        is_time = now >= self._claim_at
+        if is_rung or is_time:
+            self._claim_at = now + self._doorbells.look_every_s
+        return is_rung or is_time or bool(turn.ended)
+
+    def _hear_doorbell(self) -> None:
+        self._is_rung = True
+        self._event.set()
 
     def _collect(self, turn: _Turn, running: _Running) -> None:
         row, fence = running.key
@@ -331,6 +349,7 @@ class Dispatcher:
             running.context.put_back(progress, lines)
         if turn.held:
             self._renew_at = 0.0
+        self._is_rung = self._is_rung or turn.is_claiming
 
     # --- one run -----------------------------------------------------------------------------
 

@@ -31,7 +31,11 @@ class RunTask:
 
 @runtime_checkable
 class Executor(Protocol):
-    """Runs tasks; chosen by name in the configuration (`executor:`)."""
+    """Runs tasks; chosen by name in the configuration (`executor:`).
+
+    Its class is called with those of the settings ``workers``, ``coroutines``, ``host``, ``amqp_url``,
+    ``celery_queue_prefix`` and ``doorbell_expires_s`` that its constructor names.
+    """
 
     executor_name: ClassVar[str]
 
@@ -61,6 +65,36 @@ class Executor(Protocol):
 
         May be called twice. Tasks not yet called are not called any more (their lease is handed back by
         the dispatcher).
+        """
+        ...
+
+
+@runtime_checkable
+class DoorbellExecutor(Executor, Protocol):
+    """One whose process is told by a message broker when there may be something to claim.
+
+    A doorbell carries nothing; one that comes twice, late or never changes nothing but when somebody looks.
+    """
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether doorbells can reach this process now. While not, the dispatcher looks by itself."""
+        ...
+
+    @property
+    def look_every_s(self) -> float:
+        """The safety net: how often the dispatcher looks by itself although it is listening."""
+        ...
+
+    def listen(self, ring: Callable[[], None]) -> None:
+        """From now on ``ring`` is called, from any thread, for each doorbell and each time it gets connected
+        again; until ``shutdown``. Called once."""
+        ...
+
+    def ring(self, host: str | None, *, most: int) -> int:
+        """Publish up to ``most`` doorbells for those who listen and have room: all, or the one of this host.
+
+        How many were published; ``UnavailableError`` when the broker does not take them.
         """
         ...
 
