@@ -11,6 +11,7 @@ import httpx
 from fastapi import FastAPI
 
 from seawall.api.app import build_app
+from seawall.api.monitor import Monitor
 from seawall.api.ports import Ports
 from seawall.core.caller import Role
 from seawall.core.records import Json
@@ -20,6 +21,7 @@ from seawall.operation_engine.events.webhooks import Webhooks
 from seawall.operation_engine.schedules import Schedules
 from seawall.runtime.registry import PluginKind, load_plugins
 from seawall.sdk.operation import Operation
+from seawall.wiring.broker import FiguresOf
 from seawall.wiring.service_table import ServiceTable
 from tests.catalogue.ground import Ground as CatalogueGround
 
@@ -76,6 +78,8 @@ class Ground:
             webhooks=Webhooks(
                 self.database, sealing=self.below.install_key, wakeup=self.below.wakeup, replay_s=300
             ),
+            figures=FiguresOf(self.database),
+            monitor=Monitor(None, clock=self.clock),
         )
         self.app = build_app(self.ports, ready=lambda: self.reasons)
         self.http = httpx.Client(transport=InProcess(self.app), base_url="http://seawall.test")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from seawall.api.monitor import Monitor
 from seawall.api.service import ApiService
 from seawall.core.caller import Role
 from tests.api.ground import Ground
@@ -49,7 +50,13 @@ def program(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture
 def karbor(ground: Ground, program: Path) -> Iterator[Karbor]:
     """Runs one command against the application on a socket; its output."""
-    service = ApiService(lambda: ground.app, listen="127.0.0.1", port=0, on_listening=lambda _: None)
+    service = ApiService(
+        lambda: ground.app,
+        listen="127.0.0.1",
+        port=0,
+        on_listening=lambda _: None,
+        monitor=Monitor(None, clock=ground.clock),
+    )
     service.init_host(service_id=1)
 
     def run(*arguments: str, code: int = 0) -> str:

@@ -17,6 +17,7 @@ from seawall.api.ports import Ports
 from seawall.api.routes import (
     checkpoints,
     discovery,
+    metrics,
     plans,
     protectables,
     providers,
@@ -80,6 +81,7 @@ def build_app(ports: Ports, *, ready: Readiness, version: str = __version__) -> 
     app.add_exception_handler(RequestValidationError, faults.on_validation_error)
     app.add_exception_handler(HTTPException, faults.on_http_error)
     app.include_router(discovery.router)
+    app.include_router(metrics.router)
     refusals: dict[int | str, dict[str, Any]] = {
         "4XX": {"model": dict[str, _Fault], "description": "refused: one key, e.g. badRequest"},
     }

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from seawall.api.metrics import FiguresView
+from seawall.api.monitor import BrokerStatus
 from seawall.core.caller import Caller
 from seawall.core.listing import ListQuery
 from seawall.core.records import (
@@ -140,6 +142,19 @@ class WebhooksPort(Protocol):
         ...
 
 
+class FiguresPort(Protocol):
+    def figures(self) -> FiguresView:
+        """How the installation stands now."""
+        ...
+
+
+class MonitorPort(Protocol):
+    @property
+    def status(self) -> BrokerStatus:
+        """What is known of the broker now; never waits for it."""
+        ...
+
+
 class ProtectableType(Protocol):
     """A resource type, and what plans and restores may say about it."""
 
@@ -223,3 +238,5 @@ class Ports:
     idempotency: IdempotencyPort
     clock: Clock
     webhooks: WebhooksPort
+    figures: FiguresPort
+    monitor: MonitorPort

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Service ``api``: the REST API over HTTP (M1).
 
-``init_host`` binds the port first, so that a taken one ends the start with a clear word, then serves in one
-thread. ``cleanup_host`` stops accepting, lets open requests end and closes the port.
+``init_host`` binds the port first, so that a taken one ends the start with a clear word, starts the broker
+monitor (M2), then serves in one thread. ``cleanup_host`` stops accepting, lets open requests end and closes
+the port.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import ClassVar
 import uvicorn
 from fastapi import FastAPI
 
+from seawall.api.monitor import Monitor
 from seawall.core.errors import AddressInUseError, ConfigurationError, UnavailableError
 
 # Open requests that outlast this are cut off at stop; long work never runs inside a request.
@@ -28,9 +30,16 @@ class ApiService:
     binary: ClassVar[str] = "seawall-api"
 
     def __init__(
-        self, app: Callable[[], FastAPI], *, listen: str, port: int, on_listening: Callable[[str], None]
+        self,
+        app: Callable[[], FastAPI],
+        *,
+        listen: str,
+        port: int,
+        on_listening: Callable[[str], None],
+        monitor: Monitor,
     ) -> None:
         """``app`` is made at start; ``on_listening`` gets ``http://host:port`` once it answers."""
+        self._monitor = monitor
         self._app = app
         self._listen = listen
         self._port = port
@@ -40,8 +49,9 @@ class ApiService:
         self._thread: threading.Thread | None = None
 
     def init_host(self, *, service_id: int) -> None:
-        """Bind, start the server thread, return when it answers."""
+        """Bind, start the monitor (M2) and the server thread, return when it answers."""
         self._socket = _bind(self._listen, self._port)
+        self._monitor.start()
         config = uvicorn.Config(
             self._app(),
             log_config=None,
@@ -63,6 +73,7 @@ class ApiService:
         if self._server is not None and self._thread is not None:
             self._server.should_exit = True
             self._thread.join()
+        self._monitor.stop()
         if self._socket is not None:
             self._socket.close()
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 from seawall.db import due, runs
 from seawall.operation_engine import claim
 from seawall.operation_engine.cleanup import CleanUp
+from seawall.operation_engine.events.publisher import Publisher
+from seawall.operation_engine.ringer import Ringer
 from seawall.operation_engine.trigger_loop import LoopHealth, TriggerLoop
 from seawall.runtime.logging import get_logger
 from seawall.runtime.wakeup import Wakeup
@@ -41,7 +43,14 @@ class OperationEngineService:
         cleanup_interval_s: float,
         keep_runs_days: float,
         error_checkpoint_days: float,
+        publisher: Publisher | None = None,
+        ringer: Ringer | None = None,
     ) -> None:
+        """``publisher`` tells a broker what happens; without one nobody is told. ``ringer`` tells the hosts
+        of an executor with doorbells; without one they look by themselves.
+        """
+        self._publisher = publisher
+        self._ringer = ringer
         self._database = database
         self._clock = clock
         self._wakeup = wakeup
@@ -71,6 +80,11 @@ class OperationEngineService:
             runs_settled=settled,
         )
         self._start_loop("claim-loop", self._claim, self._wakeup)
+        if self._publisher is not None:
+            self._publisher.holder = f"{self.binary}:{service_id}"
+            self._start_loop("outbox-loop", self._publisher.run)
+        if self._ringer is not None:
+            self._start_loop("doorbell-loop", self._ringer.ring, self._wakeup)
         self._cleanup.holder = f"{self.binary}:{service_id}"
         self._start_loop("clean-up-loop", self._cleanup.run)
         if is_more:
@@ -81,6 +95,10 @@ class OperationEngineService:
         for loop in reversed(self._loops):
             loop.stop()
         self._loops.clear()
+        if self._publisher is not None:
+            self._publisher.close()
+        if self._ringer is not None:
+            self._ringer.close()
 
     def health(self) -> list[LoopHealth]:
         """How its loops are."""

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import amqp
-import kombu
+from kombu.connection import Connection
+from kombu.exceptions import KombuError
 
 from seawall.core.errors import BrokerUnavailableError
 from seawall.runtime.amqp_url import AmqpUrl
@@ -119,7 +120,9 @@ class Link:
         self.is_blocked = False
         """Whether the broker has said that it takes no messages now (memory or disk are short)."""
         context = ssl.create_default_context() if url.is_encrypted else None
-        self._connection = kombu.Connection(
+        # Typed as anything: its own types cover a part only.
+        connect: Any = Connection
+        self._connection: Any = connect(
             hostname=url.host,
             port=url.port,
             userid=url.user,
@@ -303,7 +306,7 @@ class Link:
             raise BrokerUnavailableError(
                 f"the broker at {self._url} refuses this user or what it does: {error.reply_text}"
             ) from error
-        except (amqp.AMQPError, kombu.exceptions.KombuError, OSError) as error:
+        except (amqp.AMQPError, KombuError, OSError) as error:
             said = getattr(error, "reply_text", "") or getattr(error, "strerror", "") or str(error)
             reason = said or type(error).__name__
             raise BrokerUnavailableError(f"the broker at {self._url} does not answer: {reason}") from error

@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     """How long running work may go on after SIGTERM before it is handed back."""
 
     amqp_url: SecretStr | None = None
-    """``amqp://user:password@host:5672/name``, or ``amqps://``: the RabbitMQ of events and of several hosts."""
+    """``amqp://user:password@host:5672/name`` or ``amqps://``: the RabbitMQ of events and of many hosts."""
     amqp_exchange: str = Field(default="seawall", pattern=_WORD)
     """The topic exchange that is told what happens; ``<name>.in`` is where events come from."""
     amqp_required: bool = False

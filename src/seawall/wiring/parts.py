@@ -11,6 +11,7 @@ from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 
+from seawall.api.monitor import Monitor
 from seawall.core.errors import NotFoundError
 from seawall.db import plans, projects, services
 from seawall.operation_engine.events.webhooks import Webhooks
@@ -22,10 +23,12 @@ from seawall.protection.engine import ProtectionEngine
 from seawall.protection.movers.pool import MoverPool
 from seawall.protection.providers import Providers
 from seawall.protection.service import ProtectionService
+from seawall.runtime.broker import Broker
 from seawall.runtime.registry import Plugins
 from seawall.runtime.wakeup import Wakeup
 from seawall.sdk.operation import Operation
 from seawall.wiring import plugins
+from seawall.wiring.broker import EventBroker, broker_of, management_of
 from seawall.wiring.install import Installation
 
 # As the API's list of services says it: after six missed heartbeats of the default 5 s.
@@ -120,6 +123,20 @@ class Parts:
             and one.stopped_at is None
             and now - one.heartbeat_at < _DOWN_AFTER
         }
+
+    # --- the broker ---------------------------------------------------------------------------
+
+    @cached_property
+    def broker(self) -> Broker | None:
+        return broker_of(self.settings)
+
+    @cached_property
+    def monitor(self) -> Monitor:
+        if self.broker is None:
+            return Monitor(None, clock=self.clock)
+        management = management_of(self.settings)
+        events = EventBroker(self.broker, management, database=self.database, wakeup=self.wakeup)
+        return Monitor(events, clock=self.clock)
 
     # --- schedules ----------------------------------------------------------------------------
 

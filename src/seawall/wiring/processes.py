@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Sequence
 
@@ -10,6 +11,7 @@ from fastapi import FastAPI
 
 from seawall import __version__
 from seawall.api.app import build_app
+from seawall.api.monitor import CONNECTED
 from seawall.api.ports import Ports
 from seawall.api.service import ApiService
 from seawall.core.errors import ConfigurationError, SeawallError
@@ -18,14 +20,17 @@ from seawall.db.idempotency import IdempotencyKeys
 from seawall.db.notify import Listener
 from seawall.db.tokens import Tokens
 from seawall.operation_engine.dispatcher import Dispatcher
+from seawall.operation_engine.events.publisher import Publisher
+from seawall.operation_engine.ringer import Ringer
 from seawall.operation_engine.service import OperationEngineService
 from seawall.protection.service import ProtectionService
 from seawall.runtime.config import Settings
 from seawall.runtime.folder import write_private
 from seawall.runtime.lifecycle import Service, ServiceHost, service_lock
 from seawall.sdk.clock import Clock
-from seawall.sdk.executor import Executor
+from seawall.sdk.executor import DoorbellExecutor, Executor
 from seawall.wiring import plugins
+from seawall.wiring.broker import FiguresOf, switch_outbox
 from seawall.wiring.install import Installation, open_installation
 from seawall.wiring.parts import Parts
 from seawall.wiring.service_table import ServiceTable
@@ -96,6 +101,7 @@ class Process:
             listen=self._settings.listen,
             port=self._settings.port,
             on_listening=self._note_address,
+            monitor=self._parts.monitor,
         )
 
     def _app(self) -> FastAPI:
@@ -108,6 +114,8 @@ class Process:
             idempotency=IdempotencyKeys(parts.database),
             clock=parts.clock,
             webhooks=parts.webhooks,
+            figures=FiguresOf(parts.database),
+            monitor=parts.monitor,
         )
         return build_app(ports, ready=self._what_is_missing)
 
@@ -123,6 +131,9 @@ class Process:
             self._parts.database.read(services.listed)
         except SeawallError as error:
             missing.append(str(error))
+        broker = self._parts.monitor.status
+        if self._settings.amqp_required and broker.state != CONNECTED:
+            missing.append(f"the broker is {broker.state}: {broker.reason or 'no connection yet'}")
         return missing
 
     # --- operation engine ---------------------------------------------------------------------
@@ -138,7 +149,26 @@ class Process:
             cleanup_interval_s=settings.cleanup_interval_s,
             keep_runs_days=settings.keep_runs_days,
             error_checkpoint_days=settings.error_checkpoint_days,
+            publisher=self._publisher(),
+            ringer=self._ringer(),
         )
+
+    def _publisher(self) -> Publisher | None:
+        """What tells the broker what happens; without one nothing is written down for it."""
+        parts, broker = self._parts, self._parts.broker
+        switch_outbox(parts.database, is_on=broker is not None)
+        if broker is None:
+            return None
+        return Publisher(parts.database, broker, clock=parts.clock, poll_s=self._settings.poll_s)
+
+    def _ringer(self) -> Ringer | None:
+        """With several hosts: what tells them that there is something to claim."""
+        executor = make_executor(self._settings)
+        if not isinstance(executor, DoorbellExecutor):
+            executor.shutdown(grace_s=0)
+            return None
+        parts = self._parts
+        return Ringer(parts.database, executor, clock=parts.clock, poll_s=self._settings.poll_s)
 
     # --- protection ---------------------------------------------------------------------------
 
@@ -169,7 +199,18 @@ def make_executor(settings: Settings) -> Executor:
         if known.faults:
             rule += f"; not usable: {'; '.join(str(fault) for fault in known.faults)}"
         raise ConfigurationError.of("executor", settings.executor, rule)
-    return known.get(settings.executor)(workers=settings.workers)  # type: ignore[call-arg]  # a plugin's own
+    found = known.get(settings.executor)
+    amqp_url = settings.amqp_url
+    options = {
+        "workers": settings.workers,
+        "coroutines": settings.coroutines,
+        "host": settings.host,
+        "amqp_url": None if amqp_url is None else amqp_url.get_secret_value(),
+        "celery_queue_prefix": settings.celery_queue_prefix,
+        "doorbell_expires_s": settings.doorbell_expires_s,
+    }
+    wanted = inspect.signature(found).parameters
+    return found(**{name: value for name, value in options.items() if name in wanted})
 
 
 def welcome(installation: Installation, api_url: str | None) -> list[str]:

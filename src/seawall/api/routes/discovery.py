@@ -9,6 +9,7 @@ from typing import Any, cast
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
+from seawall.api.asked import ports_of
 from seawall.api.faults import fault, request_id_of
 
 Readiness = Callable[[], Sequence[str]]
@@ -43,9 +44,9 @@ async def live() -> dict[str, str]:
 
 @router.get("/health/ready")
 def ready(request: Request) -> Any:
-    """Requests can be served; 503 says why not."""
+    """Requests can be served; 503 says why not. The broker is told about, but does not decide by itself."""
     reasons = cast(Readiness, request.app.state.ready)()
     if not reasons:
-        return {"status": "ready"}
+        return {"status": "ready", "broker": ports_of(request).monitor.status.as_json()}
     message = f"not ready: {'; '.join(reasons)}"
     return JSONResponse(fault(503, message, request_id=request_id_of(request)), 503, {"Retry-After": "1"})
