@@ -22,7 +22,7 @@ from seawall.sdk.protection import TreeReader, TreeWriter
 from seawall.sdk.testing.protection_suite import ProtectionSuite, Store
 from tests.repository.conftest import OpenLock, fresh
 
-DEEP = 252
+DEEP = 300
 
 
 class RealStore:

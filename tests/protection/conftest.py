@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from seawall.core.errors import NotFoundError
 from seawall.core.records import Checkpoint, Json, Plan, Restore
 from seawall.db import checkpoints, plans, projects, restores
 from seawall.db.migrations import upgrade
@@ -24,6 +27,7 @@ from seawall.runtime.folder import DataFolder
 from seawall.runtime.registry import PluginKind, load_plugins
 from seawall.runtime.secrets import InstallKey
 from seawall.sdk.bank import Bank
+from seawall.sdk.clock import Clock
 from seawall.sdk.testing.operation_suite import MemoryContext
 
 
@@ -39,7 +43,7 @@ class Side:
     project_id: str
     provider_id: str
 
-    def plan(self, *resources: tuple[str, Path]) -> Plan:
+    def plan(self, *resources: tuple[str, Path], parameters: Json | None = None) -> Plan:
         now = self.database.clock.now()
         named = tuple({"type": kind, "id": str(path), "name": path.name} for kind, path in resources)
         made = Plan(
@@ -50,7 +54,7 @@ class Side:
             provider_id=self.provider_id,
             status="suspended",
             resources=named,
-            parameters={},
+            parameters=parameters or {},
             host=None,
             created_at=now,
             updated_at=now,
@@ -83,18 +87,34 @@ class Side:
     def snapshots(self) -> list[Path]:
         return sorted(path for path in self.data.bank.rglob("snapshots/*") if path.is_file())
 
+    def locks(self) -> list[Path]:
+        """The locks on the bank, once those of dead movers are gone."""
+        for thread in threading.enumerate():
+            if thread.name == "mover-locks":
+                thread.join(60)
+        return sorted(path for path in self.data.bank.rglob("locks/*") if path.is_file())
+
 
 @pytest.fixture
 def side(tmp_path: Path) -> Iterator[Side]:
-    data = DataFolder(tmp_path / "data")
+    with open_side(tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def open_side(folder: Path, clock: Clock | None = None) -> Iterator[Side]:
+    """The side on a folder; what an earlier one, or a process that was killed, left there is there again."""
+    data = DataFolder(folder / "data")
     data.create()
-    clock = SystemClock()
+    clock = clock or SystemClock()
     database = Database(data.database, clock)
     upgrade(database)
-    project_id = database.write("test.project", lambda tx: projects.create(tx, "admin"))
-    provider = providers.ensure_default(data)
-    assert provider is not None
-    ensure_default(data.projects, "admin")
+    try:
+        project_id = database.read(lambda c: projects.find(c, "admin"))
+    except NotFoundError:
+        project_id = database.write("test.project", lambda tx: projects.create(tx, "admin"))
+        providers.ensure_default(data)
+        ensure_default(data.projects, "admin")
     banks = load_plugins(
         PluginKind("seawall.banks", "bank_name", Bank, "seawall.protection.banks")  # type: ignore[type-abstract]  # a protocol stands for its kind
     )
@@ -115,6 +135,8 @@ def side(tmp_path: Path) -> Iterator[Side]:
         host="here",
         lease_s=15,
     )
-    yield Side(tmp_path, data, database, engine, pool, project_id, provider.id)
-    pool.close()
-    database.close()
+    try:
+        yield Side(folder, data, database, engine, pool, project_id, known.list()[0].id)
+    finally:
+        pool.close()
+        database.close()

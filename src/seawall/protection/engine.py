@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from seawall.core.errors import NotFoundError
 from seawall.core.records import Checkpoint, Json
 from seawall.protection.expiry import Expiry
 from seawall.protection.flow import ProtectFlow
@@ -42,6 +43,7 @@ class ProtectionEngine:
     ) -> None:
         """``lease_s`` is how long a reader's lease lasts; it is renewed while the reader works."""
         self._ground = Ground(database, clock, install_key, providers, allowlist, movers, host, lease_s)
+        movers.on_left(self._unlock)
 
     def protect(self, context: OperationContext, *, plan_id: str, provider_id: str) -> CheckpointOutcome:
         """Make one checkpoint of a plan, or finish the one that this run has begun (I5)."""
@@ -72,11 +74,24 @@ class ProtectionEngine:
         """Remove stale locks and what nobody needs, reconcile rows with the bank (I5)."""
         return MaintainFlow(self._ground, context, repository_id=repository_id).run()
 
+    def place_of(self, repository_id: str) -> Json:
+        """Where a repository lies and what opens it, for a mover. It holds secrets: never log it (I10)."""
+        return self._ground.place(self._ground.repository(repository_id))
+
+    def _unlock(self, repository_id: str, session: str) -> None:
+        """Remove the lock of a mover of this host that has ended without giving it up."""
+        try:
+            place = self.place_of(repository_id)
+        except NotFoundError:
+            return  # nobody knows that repository any more, so nobody waits for its lock
+        with self._ground.movers.use(lambda: None) as mover:
+            mover.call("unlock", {"place": place, "session": session})
+
     def structure_faults(self, checkpoint: Checkpoint) -> list[str]:
         """What of a checkpoint is missing on its bank; empty when it is whole. For the catalogue's reset."""
         if checkpoint.snapshot_id is None:
             return ["it never had a snapshot"]
-        place = self._ground.place(self._ground.repository(checkpoint.repository_id))
+        place = self.place_of(checkpoint.repository_id)
         with self._ground.movers.use(lambda: None) as mover:
             answer = mover.call(
                 "check", {"place": place, "snapshot_id": checkpoint.snapshot_id, "deep": True}

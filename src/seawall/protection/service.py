@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from seawall.protection.movers.pool import MoverPool
     from seawall.protection.ports import RunHost
 
@@ -18,17 +15,14 @@ class ProtectionService:
 
     binary: ClassVar[str] = "seawall-protection"
 
-    def __init__(self, run_host: RunHost, movers: MoverPool, *, scratch: Path, grace_s: float) -> None:
+    def __init__(self, run_host: RunHost, movers: MoverPool, *, grace_s: float) -> None:
         self._run_host = run_host
         self._movers = movers
-        self._scratch = scratch
         self._grace_s = grace_s
 
     def init_host(self, *, service_id: int) -> None:
-        """Remove what movers of a killed process left in the scratch folder, take back this host's runs."""
-        for left in self._scratch.glob("mover-*"):
-            # Only one service of this kind lives on a data folder: whoever made these is gone.
-            shutil.rmtree(left, ignore_errors=True)
+        """Remove what movers of a killed process left, their locks too, and take back this host's runs."""
+        self._movers.clear_scratch()
         self._movers.warm()
         self._run_host.start(service_id)
 

@@ -27,7 +27,7 @@ from seawall.repository.index import Index, Marks
 from seawall.repository.pack import BlobType, PackedBlob, open_blob, pack_key, parse_header
 from seawall.repository.quoting import unquote
 from seawall.repository.reader import Reader
-from seawall.repository.walk import MAX_DEPTH
+from seawall.repository.walk import READ_DEPTH
 from seawall.sdk.bank import Bank
 
 Progress = Callable[[int, int], None]
@@ -262,8 +262,8 @@ class Check:
         if self._clean.has(tree_id, BlobType.TREE):
             return True
         try:
-            if depth > MAX_DEPTH:
-                raise DamagedError(f"lies more than {MAX_DEPTH} folders deep")
+            if depth > READ_DEPTH:
+                raise DamagedError(f"lies more than {READ_DEPTH} folders deep")
             if reason := self._is_lost(tree_id, BlobType.TREE):
                 raise DamagedError(reason)
             content = self._reader.blob(tree_id, BlobType.TREE)

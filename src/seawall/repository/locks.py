@@ -139,6 +139,14 @@ def remove_stale(bank: Bank, key: Key, now: datetime) -> int:
     return len(stale)
 
 
+def remove_session(bank: Bank, key: Key, session: str) -> int:
+    """Remove the lock of a session of ours whose process is known to be dead; how many objects there were."""
+    left = [lock for lock in all_locks(bank, key) if session and lock.session == session]
+    for lock in left:
+        _delete(bank, lock.id)
+    return len(left)
+
+
 def _delete(bank: Bank, lock_id: str) -> None:
     failpoint("repository.lock.before_delete")
     bank.delete(PREFIX + lock_id)
@@ -155,7 +163,9 @@ def _username() -> str:
 class RepositoryLock:
     """A lock that this process holds. ``refresh`` and ``is_expired`` may be called from several threads."""
 
-    def __init__(self, bank: Bank, key: Key, *, exclusive: bool, task: str = "") -> None:
+    def __init__(
+        self, bank: Bank, key: Key, *, exclusive: bool, task: str = "", session: str | None = None
+    ) -> None:
         self._bank = bank
         self._key = key
         self.task = task
@@ -164,7 +174,7 @@ class RepositoryLock:
         self._time = datetime.min.replace(tzinfo=UTC)
         self._lost = False
         self.exclusive = exclusive
-        self.session = secrets.token_hex(16)
+        self.session = session or secrets.token_hex(16)
 
     @classmethod
     def acquire(
@@ -176,13 +186,15 @@ class RepositoryLock:
         now: datetime,
         task: str = "",
         wait: Wait | None = None,
+        session: str | None = None,
     ) -> RepositoryLock:
         """Take a lock; ``ConflictError`` naming the holder when another is in the way.
 
         Shared locks go together; an exclusive one goes with none, and of those with a ``task`` there is one
         at a time. ``wait`` says how long to wait: it is called while nothing of ours is on the bank.
+        ``session`` is what the lock will be known by; random when not given.
         """
-        lock = cls(bank, key, exclusive=exclusive, task=task)
+        lock = cls(bank, key, exclusive=exclusive, task=task, session=session)
         at: datetime | None = now
         while at is not None:
             found = lock._conflict(at)

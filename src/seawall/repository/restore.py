@@ -23,7 +23,7 @@ from seawall.repository.faults import Fault
 from seawall.repository.nodes import Node
 from seawall.repository.pack import BlobType
 from seawall.repository.reader import Reader
-from seawall.repository.walk import MAX_DEPTH
+from seawall.repository.walk import READ_DEPTH
 from seawall.sdk.failpoints import failpoint
 
 Overwrite = Literal["if-changed", "always", "never", "replace", "keep"]
@@ -168,8 +168,8 @@ class Restore:
     def _folder(self, folder: int, node: Node, path: bytes, depth: int, *, whole: bool) -> None:
         if node.subtree is None:
             raise _OddError("is a folder without a tree")
-        if depth >= MAX_DEPTH:
-            raise _OddError(f"lies more than {MAX_DEPTH} folders deep")
+        if depth >= READ_DEPTH:
+            raise _OddError(f"lies more than {READ_DEPTH} folders deep")
         entries = self._reader.tree(node.subtree)
         if self._dry_run and not self._has_folder(folder, node.name):
             self._entries(_NOWHERE, entries, path, depth + 1)

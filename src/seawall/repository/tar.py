@@ -18,7 +18,7 @@ from seawall.repository import nodes
 from seawall.repository.nodes import Node
 from seawall.repository.pack import BlobType
 from seawall.repository.reader import Reader
-from seawall.repository.walk import MAX_DEPTH
+from seawall.repository.walk import READ_DEPTH
 
 _BLOCK: Final = 512
 _TYPES: Final = {
@@ -62,8 +62,8 @@ def _entry(
     if node.type == nodes.FILE:
         yield from _content(reader, node, path)
     elif node.subtree is not None:
-        if depth >= MAX_DEPTH:
-            raise DamagedError(f"{os.fsdecode(path)}: lies more than {MAX_DEPTH} folders deep")
+        if depth >= READ_DEPTH:
+            raise DamagedError(f"{os.fsdecode(path)}: lies more than {READ_DEPTH} folders deep")
         for entry in reader.tree(node.subtree):
             yield from _entry(reader, entry, path + b"/", links, depth + 1)
 

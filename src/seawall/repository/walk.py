@@ -35,6 +35,8 @@ Progress = Callable[[int, int], None]
 
 MAX_DEPTH: Final = 250
 """Folders within folders; what lies deeper is a fault (each level holds a descriptor)."""
+READ_DEPTH: Final = MAX_DEPTH + 4
+"""What readers follow: a snapshot has a few folders above the root of a walk."""
 MAX_HARD_LINKS: Final = 100_000
 """So many files with several names are remembered, to read each once."""
 

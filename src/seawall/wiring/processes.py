@@ -186,9 +186,7 @@ class Process:
             heartbeat_s=settings.heartbeat_s,
             poll_s=settings.poll_s,
         )
-        return ProtectionService(
-            dispatcher, parts.movers, scratch=settings.folder.scratch, grace_s=settings.grace_s
-        )
+        return ProtectionService(dispatcher, parts.movers, grace_s=settings.grace_s)
 
 
 def make_executor(settings: Settings) -> Executor:

@@ -22,10 +22,25 @@ class SessionLock:
     """Held from the first byte of a session to its end. One that cannot be refreshed expires, and then no
     snapshot is written under it."""
 
-    def __init__(self, repository: Repository, clock: Clock, *, task: str = "") -> None:
-        """``ConflictError`` names who is in the way."""
+    def __init__(
+        self,
+        repository: Repository,
+        clock: Clock,
+        *,
+        task: str = "",
+        exclusive: bool = False,
+        session: str | None = None,
+    ) -> None:
+        """``ConflictError`` names who is in the way; ``session`` is what the lock will be known by."""
         self._clock = clock
-        self._lock = RepositoryLock.acquire(repository.bank, repository.key, now=clock.now(), task=task)
+        self._lock = RepositoryLock.acquire(
+            repository.bank,
+            repository.key,
+            now=clock.now(),
+            task=task,
+            exclusive=exclusive,
+            session=session,
+        )
         self._ended = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="lock", daemon=True)
         self._keeper.start()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The mover process: ``python -m seawall.protection.movers.main``, spoken to over stdin and stdout.
+"""The mover process: ``python -m seawall.protection.movers.main SCRATCH``, spoken to over stdin and stdout.
 
 It ends by itself when the service's end of the pipe is closed: a thread reads the pipe all the time, so that
 a mover never outlives its service, whatever it is doing. SIGTERM and SIGKILL end it at once; the repository
@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import traceback
+from pathlib import Path
 from typing import Final
 
 from seawall.core.errors import SeawallError
@@ -75,7 +76,7 @@ def main() -> None:
     os.dup2(null, 0)
     os.dup2(2, 1)
     pipe = Pipe(reading, writing)
-    worker = Worker(SystemClock(), progress=pipe.progress, confirm=pipe.confirm)
+    worker = Worker(SystemClock(), Path(sys.argv[1]), progress=pipe.progress, confirm=pipe.confirm)
     pipe.send({"result": {"pid": os.getpid()}})
     while True:
         request = pipe.next()

@@ -9,19 +9,21 @@ is ended by SIGTERM and, a second later, SIGKILL. One that was ended, or died, i
 from __future__ import annotations
 
 import os
+import secrets
 import select
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from seawall.core.errors import LeaseLostError, MoverDiedError, StateError
-from seawall.protection.movers import frames
+from seawall.core.errors import LeaseLostError, MoverDiedError, SeawallError, StateError
+from seawall.protection.movers import frames, notes
 from seawall.protection.movers.frames import Json
+from seawall.protection.movers.notes import LockNote
 from seawall.runtime.logging import get_logger
 
 log = get_logger(__name__)
@@ -35,7 +37,12 @@ _ENVIRONMENT: Final = (
     "COVERAGE_PROCESS_START",
 )  # fmt: skip
 
+# How long an orphaned mover has to notice that its service is gone.
+_ORPHAN_S: Final = 10.0
+
 Check = Callable[[], None]
+Unlock = Callable[[str, str], None]
+"""Called with a repository id and a session whose process is dead: its lock is to go. In a thread."""
 ShowProgress = Callable[[int, int], None]
 
 
@@ -46,11 +53,12 @@ def _nothing(*_: object) -> None:
 class Mover:
     """One mover process. For one thread at a time."""
 
-    def __init__(self, scratch: Path, number: int) -> None:
+    def __init__(self, scratch: Path) -> None:
         """Starts the process and returns at once; the first call waits until it is ready."""
-        self.scratch = scratch / f"mover-{os.getpid()}-{number}"
+        # No process id: in a container it is the same at every start, and what was left must be told apart.
+        self.scratch = scratch / f"mover-{secrets.token_hex(8)}"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "seawall.protection.movers.main"],
+            [sys.executable, "-m", "seawall.protection.movers.main", str(self.scratch)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
@@ -182,7 +190,7 @@ class Mover:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None and not pipe.closed:
                 pipe.close()
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        notes.tidy(self.scratch)
 
 
 class _FromMoverError(Exception):
@@ -203,8 +211,20 @@ class MoverPool:
         self._changed = threading.Condition()
         self._free: list[Mover] = []
         self._busy: set[Mover] = set()
-        self._count = 0
         self._is_closed = False
+        self._unlock: Unlock | None = None
+        self._cleaners: list[threading.Thread] = []
+
+    def on_left(self, unlock: Unlock) -> None:
+        """Have the lock of a mover that was killed removed from its bank. Called once, before any use."""
+        self._unlock = unlock
+
+    def clear_scratch(self) -> None:
+        """Remove what the movers of a former process left behind, and their locks; return at once.
+
+        Only one service of this kind lives on a data folder: whoever made it is gone, or is about to.
+        """
+        self._clean(sorted(self._scratch.glob("mover-*")))
 
     def warm(self) -> None:
         """Start one mover, so that the first run need not wait for it; return at once."""
@@ -233,6 +253,42 @@ class MoverPool:
                 self._changed.notify()
             if not is_kept:
                 mover.end()
+                self._clean([mover.scratch])
+
+    def _clean(self, folders: Sequence[Path]) -> None:
+        """Remove folders of movers that have ended; a lock that one has left goes in the background.
+
+        What cannot be removed now is tried again by the next start.
+        """
+        left: list[tuple[Path, LockNote]] = []
+        for folder in folders:
+            notes.tidy(folder)
+            note = notes.read(folder)
+            if note is not None:
+                left.append((folder, note))
+        with self._changed:
+            unlock = self._unlock
+            if not left or unlock is None or self._is_closed:
+                return
+            cleaner = threading.Thread(
+                target=self._remove_locks, args=(left, unlock), name="mover-locks", daemon=True
+            )
+            self._cleaners = [*(one for one in self._cleaners if one.is_alive()), cleaner]
+            cleaner.start()
+
+    def _remove_locks(self, left: Sequence[tuple[Path, LockNote]], unlock: Unlock) -> None:
+        for folder, note in left:
+            if not notes.has_ended(note, within_s=_ORPHAN_S):
+                log.warning("a mover of a former process lives on; its lock stays", pid=note.pid)
+                continue
+            try:
+                unlock(note.repository_id, note.session)
+            except SeawallError as error:
+                if self._is_closed:
+                    return
+                log.warning("the lock of a dead mover was not removed", pid=note.pid, error=str(error))
+                continue
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _take(self, check: Check) -> Mover:
         with self._changed:
@@ -246,7 +302,7 @@ class MoverPool:
                         self._busy.add(mover)
                         return mover
                     log.warning("a mover ended while it was idle", pid=mover.pid)
-                    mover.end()
+                    mover.end()  # idle ones hold no lock
                 if len(self._busy) < self._size:
                     mover = self._start()
                     self._busy.add(mover)
@@ -257,8 +313,7 @@ class MoverPool:
     def _start(self) -> Mover:
         if self._is_closed:
             raise StateError("the movers of this process are closed")
-        self._count += 1
-        return Mover(self._scratch, self._count)
+        return Mover(self._scratch)
 
     def close(self) -> None:
         """End all movers. Who waits for one gets a ``LeaseLostError``: somebody else goes on with the run."""
@@ -266,8 +321,11 @@ class MoverPool:
             self._is_closed = True
             idle, self._free = self._free, []
             busy = list(self._busy)
+            cleaners, self._cleaners = self._cleaners, []
             self._changed.notify_all()
         for mover in idle:
             mover.end()
         for mover in busy:
             mover.give_up()
+        for cleaner in cleaners:
+            cleaner.join(_ORPHAN_S)

@@ -8,6 +8,7 @@ dies within a session, its service removes the lock, or it grows old and is then
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -24,10 +25,11 @@ from seawall.core.errors import (
     StateError,
 )
 from seawall.protection.bank_layers.opening import open_bank
+from seawall.protection.movers import notes
 from seawall.protection.movers.frames import Json, shown
 from seawall.protection.movers.locking import SessionLock
 from seawall.protection.movers.recheck import missing_part
-from seawall.repository import Repository, Writer
+from seawall.repository import Repository, Writer, locks
 from seawall.repository.locks import PRUNE
 from seawall.runtime.registry import PluginKind, Plugins, load_plugins
 from seawall.sdk.bank import Bank, SubBank
@@ -62,9 +64,16 @@ class Worker:
     """One mover's work. For one thread."""
 
     def __init__(
-        self, clock: Clock, *, progress: Callable[[int, int], None], confirm: Callable[[], None]
+        self,
+        clock: Clock,
+        scratch: Path,
+        *,
+        progress: Callable[[int, int], None],
+        confirm: Callable[[], None],
     ) -> None:
+        """``scratch`` is this mover's own folder; what lies there tells which lock it holds."""
         self._clock = clock
+        self._scratch = scratch
         self._progress = progress
         self._confirm = confirm
         self._opened: dict[str, _Open] = {}
@@ -83,6 +92,7 @@ class Worker:
             "manifest": self._call_manifest,
             "forget": self._call_forget,
             "prune": self._call_prune,
+            "unlock": self._call_unlock,
             "check": self._call_check,
             "absent": self._call_absent,
         }
@@ -173,11 +183,11 @@ class Worker:
     def _call_begin(self, arguments: Json) -> Json:
         self._call_end({})
         repository = self._repository(arguments["place"])
-        lock = SessionLock(repository, self._clock)
+        lock = self._lock(arguments["place"])
         try:
             writer = repository.writer(lock, clock=self._clock.now)
         except BaseException:
-            lock.release()
+            self._release(lock)
             raise
         self._session = _Session(repository, lock, writer)
         return {"format_id": repository.id}
@@ -188,8 +198,23 @@ class Worker:
             try:
                 session.writer.close()
             finally:
-                session.lock.release()
+                self._release(session.lock)
         return {}
+
+    def _lock(self, place: Json, task: str = "") -> SessionLock:
+        """A lock, and before it the note by which it is removed when this process is killed."""
+        repository = self._repository(place)
+        session = secrets.token_hex(16)
+        notes.write(self._scratch, repository_id=str(place["repository_id"]), session=session)
+        try:
+            return SessionLock(repository, self._clock, session=session, task=task)
+        except BaseException:
+            notes.remove(self._scratch)
+            raise
+
+    def _release(self, lock: SessionLock) -> None:
+        lock.release()
+        notes.remove(self._scratch)
 
     def _begun(self) -> _Session:
         if self._session is None:
@@ -326,12 +351,17 @@ class Worker:
         """Remove stale locks, then give back what no snapshot needs, beside running backups (I12)."""
         repository = self._repository(arguments["place"])
         stale = repository.remove_stale_locks(now=self._clock.now())
-        lock = SessionLock(repository, self._clock, task=PRUNE)
+        lock = self._lock(arguments["place"], PRUNE)
         try:
             result = repository.prune(lock.inner, clock=self._clock.now)
         finally:
-            lock.release()
+            self._release(lock)
         return {"stale_locks": stale, **asdict(result)}
+
+    def _call_unlock(self, arguments: Json) -> Json:
+        """Remove the lock that a dead mover of this host left."""
+        repository = self._repository(arguments["place"])
+        return {"removed": locks.remove_session(repository.bank, repository.key, arguments["session"])}
 
 
 class _Scratch:
