@@ -24,6 +24,12 @@ from seawall.sdk.operation import OperationContext
 from tests.engine.ground import LEASE_S, PROJECT, Ground, Json
 
 
+@pytest.fixture
+def ground(shared: Ground) -> Ground:
+    """On both kinds of database: many processes write beside one another on PostgreSQL."""
+    return shared
+
+
 def test_what_is_due_is_carried_out_and_its_outcome_recorded(both: Ground) -> None:
     both.call("answer", lambda definition, context: {"answer": 42})
     both.operation(both.trigger(), call="answer")
@@ -560,3 +566,37 @@ def test_what_was_claimed_ahead_of_a_long_run_goes_back_to_whoever_has_room(grou
     work.let_go.set()
     ground.until(lambda: set(ground.states()) == {"success"}, step_s=0.05)
     assert len({context.run_id for context in work.contexts}) == 20
+
+
+def test_processes_that_claim_at_the_same_time_never_share_a_lock(ground: Ground) -> None:
+    """Handled by design: nobody runs into the unique index, and nobody waits for anybody."""
+    trigger = ground.trigger(window=0, misfire="run_all", max_catchup=20)
+    for _ in range(4):
+        ground.operation(trigger)
+    ground.go_to(610)
+    ground.claim_all()
+    assert ground.states().count("queued") == 40
+    services = [ground.service(f"host-{number}") for number in range(4)]
+    databases = [ground.database, *(ground.reopened() for _ in range(3))]
+    begin = threading.Barrier(4)
+    taken: list[list[run_rows.ClaimedRun]] = [[] for _ in range(4)]
+
+    def claim(number: int) -> None:
+        begin.wait(10)
+        for _ in range(10):
+            taken[number] += databases[number].write(
+                "test.claim",
+                lambda tx: run_rows.claim(
+                    tx, service_row=services[number], host="x", limit=3, lease_until=tx.now
+                ),
+                locks_rows=True,
+            )
+
+    threads = [threading.Thread(target=claim, args=(number,)) for number in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join(60)
+    rows = [one.row for some in taken for one in some]
+    assert len(rows) == len(set(rows)) == 4
+    assert len({one.scheduled_operation_id for some in taken for one in some}) == 4

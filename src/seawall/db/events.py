@@ -346,6 +346,12 @@ def after_ended(tx: Tx, rows: Collection[int]) -> None:
         fire(tx, _firings(tx.connection, rows))
 
 
+def is_watched(connection: sa.Connection) -> bool:
+    """Whether the end of some operation fires another."""
+    _, found = connection.execute(_LISTENED).one()
+    return bool(found)
+
+
 def after_started(tx: Tx, rows: Collection[int]) -> None:
     """Runs have been claimed for the first time in this transaction."""
     if rows and outbox.is_on(tx.connection):

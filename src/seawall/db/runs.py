@@ -6,8 +6,10 @@
        |                  |  +--(cancelling)
        +--hand_back, take_over, retry
 
-Every move is a compare-and-set on state and **fence**. A claim raises the fence; whoever works with an older
-one can record nothing any more. What users see and cancel is in ``run_rows``; what is due is in ``due``.
+Every move is a compare-and-set on state and **fence**, upon rows that are locked before they are looked at:
+on PostgreSQL many processes may write at the same time (``locks_rows``). A claim raises the fence; whoever
+works with an older one can record nothing any more. What users see and cancel is in ``run_rows``; what is due
+is in ``due``.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import sqlalchemy as sa
 from seawall.core.records import Json
 from seawall.core.states import RUNNING_STATES, RunState
 from seawall.db import events
-from seawall.db.dialect import among
+from seawall.db.dialect import among, is_postgresql
 from seawall.db.dialect import insert as dialect_insert
 from seawall.db.session import Tx
 from seawall.db.tables import run_logs, run_steps, runs, to_micros
@@ -227,16 +229,21 @@ def claim(
         )
         .order_by(runs.c.priority, runs.c.expected_at)
         .limit(limit)
+        # What another process is claiming at this moment is not waited for.
+        .with_for_update(skip_locked=True, of=runs)
     )
     chosen: dict[int, str | None] = {}
     for row, lock_key in tx.connection.execute(query):
         if lock_key is None or lock_key not in chosen.values():
             chosen[row] = lock_key
+    granted = _lock_keys(tx.connection, {key for key in chosen.values() if key is not None})
+    chosen = {row: key for row, key in chosen.items() if key is None or key in granted}
     if not chosen:
         return []
     claimed = tx.connection.execute(
         runs.update()
-        .where(runs.c.row.in_(chosen), runs.c.state == RunState.QUEUED)
+        # Looked at once more: now that its lock key is held, no other run of it can begin.
+        .where(runs.c.row.in_(chosen), *_may_start(tx.now))
         .values(
             state=RunState.IN_PROGRESS,
             service_row=service_row,
@@ -253,6 +260,26 @@ def claim(
     found = {row.row: ClaimedRun(**row._mapping) for row in claimed}
     events.after_started(tx, [row for row, one in found.items() if one.started_at == tx.now])
     return [found[row] for row in chosen if row in found]
+
+
+# The first half of the number that stands for a lock key on PostgreSQL.
+_LOCK_SPACE = 0x5EA
+
+
+def _lock_keys(connection: sa.Connection, keys: Collection[str]) -> Collection[str]:
+    """Those of which no other process begins a run until this transaction ends.
+
+    Two processes that claim two runs of one key would both find that none works, and the second would run
+    into the unique index. On SQLite nobody else writes at the same time.
+    """
+    if not keys or not is_postgresql(connection):
+        return keys
+    query = sa.text(
+        "SELECT key FROM unnest(CAST(:keys AS text[])) AS key"
+        " WHERE pg_try_advisory_xact_lock(:space, hashtext(key))"
+    )
+    found = connection.execute(query, {"keys": sorted(keys), "space": _LOCK_SPACE})
+    return set(found.scalars())
 
 
 # What is waiting is counted up to here: a doorbell is rung for each worker at most.
@@ -277,16 +304,20 @@ def waiting(connection: sa.Connection, now: Callable[[sa.Connection], datetime])
 
 def extend(tx: Tx, held: Collection[tuple[int, int]], *, lease_until: datetime) -> list[Held]:
     """Extend the leases of (row, fence) pairs that are still ours, and say of each how it stands."""
-    found = look(tx.connection, held)
+    found = look(tx.connection, held, is_locking=True)
     mine = [one.row for one in found if one.is_mine]
     if mine:
         tx.connection.execute(runs.update().where(runs.c.row.in_(mine)).values(lease_until_at=lease_until))
     return found
 
 
-def look(connection: sa.Connection, held: Collection[tuple[int, int]]) -> list[Held]:
-    """How runs stand that this process believes to hold."""
+def look(
+    connection: sa.Connection, held: Collection[tuple[int, int]], *, is_locking: bool = False
+) -> list[Held]:
+    """How runs stand that this process believes to hold; ``is_locking`` keeps them so until the commit."""
     query = sa.select(runs.c.row, runs.c.fence, runs.c.state).where(runs.c.row.in_([row for row, _ in held]))
+    if is_locking:
+        query = query.order_by(runs.c.row).with_for_update()
     now = {row: (fence, state) for row, fence, state in connection.execute(query)}
     answers = []
     for row, fence in held:
@@ -341,7 +372,8 @@ _OPTIONAL = sa.JSON(none_as_null=True)
 def record(tx: Tx, outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Record outcomes, each by compare-and-set; those that were not ours any more are answered (I3)."""
     lost = []
-    held = {one.row: one for one in look(tx.connection, [(one.row, one.fence) for one in outcomes])}
+    keys = [(one.row, one.fence) for one in outcomes]
+    held = {one.row: one for one in look(tx.connection, keys, is_locking=True)}
     ready, ended = [], []
     for one in outcomes:
         if not held[one.row].is_mine:
@@ -387,7 +419,7 @@ def record(tx: Tx, outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 def hand_back(tx: Tx, held: Collection[tuple[int, int]]) -> None:
     """Give up runs in order: somebody else goes on with them at once. This is no take-over."""
-    for one in look(tx.connection, held):
+    for one in look(tx.connection, held, is_locking=True):
         if one.is_mine:
             _requeue(tx, runs.c.row == one.row, is_take_over=False)
 
@@ -428,9 +460,10 @@ def reap(tx: Tx, *, host: str) -> int:
 
 def _take_over(tx: Tx, condition: sa.ColumnElement[bool]) -> int:
     orphans = tx.connection.execute(
-        sa.select(runs.c.row, runs.c.state, runs.c.take_overs).where(
-            condition, among(runs.c.state, RUNNING_STATES)
-        )
+        sa.select(runs.c.row, runs.c.state, runs.c.take_overs)
+        .where(condition, among(runs.c.state, RUNNING_STATES))
+        # Whoever holds one is taking it over, or is alive after all.
+        .with_for_update(skip_locked=True)
     ).all()
     for row, state, take_overs in orphans:
         if state == RunState.CANCELLING:
@@ -452,7 +485,9 @@ def _fail_absent(tx: Tx, host: str) -> int:
         sa.and_(among(runs.c.state, RUNNING_STATES), runs.c.lease_until_at < tx.now),
     )
     is_over = until < to_micros(tx.now)
-    absent = sa.select(runs.c.row).where(is_idle, runs.c.host != host, is_over)
+    absent = (
+        sa.select(runs.c.row).where(is_idle, runs.c.host != host, is_over).with_for_update(skip_locked=True)
+    )
     rows = tx.connection.execute(absent).scalars().all()
     for row in rows:
         message = "the host that it is bound to did not come back until its timeout"
@@ -518,7 +553,7 @@ def steps(connection: sa.Connection, rows: Collection[int]) -> dict[int, dict[st
 
 def record_step(tx: Tx, *, row: int, fence: int, step: str, data: Json) -> bool:
     """Journal a step; False, and nothing written, when the run was taken over (I3)."""
-    if not look(tx.connection, [(row, fence)])[0].is_mine:
+    if not look(tx.connection, [(row, fence)], is_locking=True)[0].is_mine:
         return False
     statement = dialect_insert(tx.connection, run_steps).values(run_row=row, step=step, data=data, at=tx.now)
     tx.connection.execute(

@@ -46,6 +46,7 @@ class StepJournal:
         return self._database.submit(
             "runs.journal",
             lambda tx: runs.record_step(tx, row=row, fence=fence, step=step, data=content),
+            locks_rows=True,
         )
 
     def _note(self, step: str, data: Mapping[str, Any], is_mine: bool) -> None:

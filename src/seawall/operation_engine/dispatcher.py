@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from seawall.core.errors import StateError
-from seawall.db import runs, services
+from seawall.db import events, runs, services
 from seawall.db.runs import ClaimedRun, Held, Outcome
 from seawall.operation_engine import outcomes
 from seawall.operation_engine.context import RunContext
@@ -47,6 +47,10 @@ _MOST_AHEAD = 32
 # What was claimed ahead and has not begun after so long is handed back.
 _AHEAD_S = 1.0
 _Line = tuple[int, "datetime", str, str]
+
+
+class _FiresError(Exception):
+    """This turn has to be written as if no other write ran at the same time; nothing is written yet."""
 
 
 @dataclass(slots=True)
@@ -136,6 +140,7 @@ class Dispatcher:
         self._executor = executor
         self._doorbells = executor if isinstance(executor, DoorbellExecutor) else None
         self._is_rung = False
+        self._is_serial = False
         self._waiting_executor = executor if isinstance(executor, WaitingExecutor) else None
         self._protection = protection
         self._host = host
@@ -280,7 +285,7 @@ class Dispatcher:
     def _take(self, turn: _Turn, now: float) -> None:
         """Write the turn, then act on what came of it."""
         try:
-            self._database.write("runs.turn", lambda tx: self._write(tx, turn))
+            self._write_turn(turn)
         except Exception:
             self._put_back(turn)
             raise
@@ -301,6 +306,24 @@ class Dispatcher:
         if turn.claimed:
             failpoint("runs.claim.after_commit")
             self._submit(turn, now)
+
+    def _write_turn(self, turn: _Turn) -> None:
+        """Beside the turns of other processes, unless ends are recorded that fire other operations: that is
+        decided upon more than the rows that a turn locks."""
+        if not self._is_serial:
+            try:
+                self._database.write("runs.turn", lambda tx: self._write_beside(tx, turn), locks_rows=True)
+                return
+            except _FiresError:
+                self._is_serial = True
+        self._database.write("runs.turn", lambda tx: self._write(tx, turn))
+        if turn.is_reaping:
+            self._is_serial = self._database.read(events.is_watched)
+
+    def _write_beside(self, tx: Tx, turn: _Turn) -> None:
+        if (turn.ended or turn.is_reaping) and events.is_watched(tx.connection):
+            raise _FiresError
+        self._write(tx, turn)
 
     def _write(self, tx: Tx, turn: _Turn) -> None:
         lease_until = tx.now + timedelta(seconds=self._lease_s)
