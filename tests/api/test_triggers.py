@@ -54,7 +54,7 @@ def test_a_preview_has_words_and_times_and_makes_nothing(ground: Ground) -> None
     found = ground.call("POST", "/triggers/preview", {"properties": properties, "count": 2})
     assert found["description"] == "every day at 02:00 (Europe/Paris)"
     assert [one["at"] for one in found["times"]] == ["2026-01-01T01:00:00Z", "2026-01-02T01:00:00Z"]
-    assert found["times"][0].keys() == {"at", "local", "note"}
+    assert found["times"][0].keys() == {"at", "local", "note", "starts_at", "marks"}
     assert ground.call("GET", "/triggers") == {"triggers": []}
     made = ground.trigger(**properties)
     assert ground.call("GET", f"/triggers/{made['id']}/preview", count=2) == found

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults that core once had, and known ones, which fail today: the marks are strict."""
+"""Faults that core once had."""
 
 from __future__ import annotations
 
@@ -107,7 +107,6 @@ def test_a_rule_runs_by_the_clock_of_its_dtstart_when_no_other_zone_is_given() -
     )
 
 
-@pytest.mark.xfail(strict=True, reason="any time at the end of a gap is called moved")
 def test_a_time_that_is_at_the_end_of_the_gap_anyway_is_not_called_moved() -> None:
     one = schedule("crontab", "0 3 * * *", timezone="Europe/Paris")
     assert [time.note for time in preview(one, now=datetime(2026, 3, 28, 12, tzinfo=UTC), count=1)] == [""]

@@ -80,7 +80,7 @@ def preview_trigger(
     trigger = asked.ports.schedules.get_trigger(asked.caller, trigger_id)
     if trigger.type == "event":
         raise InvalidInputError.of("type", trigger.type, "has no due times: it fires when its events come")
-    return _preview(asked, trigger.properties, count)
+    return _preview(asked, trigger.properties, count, trigger.id)
 
 
 @router.put("/{trigger_id}")
@@ -130,16 +130,18 @@ def rotate_secret(trigger_id: UuidText, asked: AskedDep) -> TriggerAnswer:
     return TriggerAnswer(trigger_info=view)
 
 
-def _preview(asked: Asked, properties: dict[str, Any], count: int) -> PreviewAnswer:
+def _preview(
+    asked: Asked, properties: dict[str, Any], count: int, trigger_id: str | None = None
+) -> PreviewAnswer:
     start = asked.ports.clock.now().strftime("%Y-%m-%d %H:%M:%S")
     whole = {**properties, "start_time": properties.get("start_time") or start}
-    times = asked.ports.schedules.preview(whole, count=count)
+    times = asked.ports.schedules.preview(asked.caller, whole, count=count, trigger_id=trigger_id)
     return PreviewAnswer(description=describe(load_schedule(whole)), times=[due_view(one) for one in times])
 
 
 def _unescaped(properties: dict[str, Any]) -> dict[str, Any]:
     """Karbor's shell sends line ends in a calendar as a backslash and an n."""
     pattern = properties.get("pattern")
-    if isinstance(pattern, str) and "\\n" in pattern:
+    if isinstance(pattern, str) and "\\n" in pattern and "\n" not in pattern:
         return {**properties, "pattern": pattern.replace("\\r", "").replace("\\n", "\n")}
     return properties

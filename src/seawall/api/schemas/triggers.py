@@ -106,7 +106,13 @@ class FiredAnswer(AnswerModel):
 class DueView(AnswerModel):
     at: Instant
     local: str
+    """What the clocks of the schedule's zone show."""
     note: str
+    """What is unusual about it, in words."""
+    starts_at: Instant | None
+    """With the delay of an exclusion and, for a trigger, its offset; null when it does not run."""
+    marks: list[str]
+    """The same as the note: dst, excluded, delayed, spread, collision."""
 
 
 class PreviewAnswer(AnswerModel):
@@ -117,4 +123,6 @@ class PreviewAnswer(AnswerModel):
 
 def due_view(time: PreviewedTime) -> DueView:
     """One due time of a preview."""
-    return DueView(at=time.at, local=time.local, note=time.note)
+    return DueView(
+        at=time.at, local=time.local, note=time.note, starts_at=time.starts_at, marks=list(time.marks)
+    )

@@ -14,8 +14,9 @@ from seawall.core.schedule.occurrences import (
     start_of,
     times_between,
 )
+from seawall.core.schedule.preview import PreviewedTime, preview
 from seawall.core.schedule.time_properties import TimeSchedule, load_schedule, parse_time_properties
-from seawall.core.schedule.words import PreviewedTime, describe, preview
+from seawall.core.schedule.words import describe
 
 __all__ = [
     "PreviewedTime",

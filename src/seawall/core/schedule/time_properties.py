@@ -80,6 +80,11 @@ class TimeSchedule:
     """What is stored: as given, with the start time that intervals count from."""
 
     @property
+    def clock(self) -> ZoneInfo:
+        """The zone that it follows: its own, or that of its DTSTART."""
+        return self.zone if self.event is None else self.event.zone or self.zone
+
+    @property
     def window(self) -> timedelta:
         return timedelta(seconds=self.window_s)
 

@@ -17,7 +17,13 @@ from seawall.core.caller import Caller
 from seawall.core.errors import InvalidInputError, NotFoundError
 from seawall.core.listing import ListQuery
 from seawall.core.records import Backfill, LogLine, Page, Run, ScheduledOperation, Trigger
-from seawall.core.schedule import PreviewedTime, parse_time_properties, preview
+from seawall.core.schedule import (
+    PreviewedTime,
+    fixed_offset,
+    load_schedule,
+    parse_time_properties,
+    preview,
+)
 from seawall.db import audit, run_rows, scheduled_operations
 from seawall.db import triggers as trigger_rows
 from seawall.operation_engine.schedules import asked, event_triggers, operations, triggers
@@ -33,6 +39,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _MOST_PREVIEWED = 100
+# Newest other triggers of the project that a preview looks at, for what starts together.
+_MOST_COMPARED = 50
 
 
 class Schedules:
@@ -139,13 +147,26 @@ class Schedules:
             lambda tx: event_triggers.rotate(tx, caller, known, sealing=self._sealing),
         )
 
-    def preview(self, properties: Mapping[str, Any], *, count: int) -> Sequence[PreviewedTime]:
-        """The next ``count`` due times that these properties would have from now on."""
+    def preview(
+        self, caller: Caller, properties: Mapping[str, Any], *, count: int, trigger_id: str | None = None
+    ) -> Sequence[PreviewedTime]:
+        """The next ``count`` due times that these properties would have from now on, as those of a trigger if
+        one is named; which of the caller's other triggers start with one of them is said."""
         if not 1 <= count <= _MOST_PREVIEWED:
             raise InvalidInputError.of("count", count, f"must be from 1 to {_MOST_PREVIEWED}")
         now = self._database.clock.now()
         schedule = parse_time_properties(properties, now=now, min_interval_s=self._min_interval_s)
-        return preview(schedule, now=now, count=count)
+        offset = None if trigger_id is None else fixed_offset(trigger_id, schedule.spread_s)
+        newest = ListQuery(limit=_MOST_COMPARED, filters={"type": "time"})
+        page = self._database.read(
+            lambda connection: trigger_rows.page(connection, newest, project_id=caller.project_id)
+        )
+        others = {
+            one.name: load_schedule(one.properties)
+            for one in page.items
+            if one.id != trigger_id and one.quarantine_reason is None and one.paused_at is None
+        }
+        return preview(schedule, now=now, count=count, offset=offset, others=others)
 
     # --- scheduled operations --------------------------------------------------------------------
 
