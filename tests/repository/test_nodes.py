@@ -15,6 +15,7 @@ from seawall.repository.nodes import Node
 
 IDS = st.binary(min_size=32, max_size=32)
 NUMBERS = st.integers(0, 2**32 - 1)
+XATTR_NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
 TIMES = st.integers(-(10**18), 4 * 10**18)
 KINDS = (nodes.FILE, nodes.DIR, nodes.SYMLINK, nodes.FIFO, nodes.CHARDEV, nodes.DEV)
 
@@ -36,9 +37,9 @@ def any_node(draw: st.DrawFn) -> Node:
         draw(NUMBERS),
         draw(NUMBERS),
         draw(NUMBERS),
-        draw(st.binary()) if kind == nodes.SYMLINK else b"",
+        draw(st.binary()).replace(b"\0", b"") if kind == nodes.SYMLINK else b"",
         draw(NUMBERS),
-        draw(st.lists(st.tuples(st.text(min_size=1), st.binary()), max_size=2)),
+        draw(st.lists(st.tuples(XATTR_NAMES, st.binary()), max_size=2)),
         draw(st.lists(IDS, max_size=3)) if kind == nodes.FILE else [],
         draw(IDS) if kind == nodes.DIR else None,
     )

@@ -21,10 +21,18 @@ from typing import Any, Final
 
 from seawall.core.errors import BankObjectMissingError, DamagedError, InvalidInputError
 from seawall.repository import codec, index, nodes, snapshot
+from seawall.repository.codec import parse_id
 from seawall.repository.crypto import OVERHEAD_BYTES, Key
 from seawall.repository.faults import Fault
 from seawall.repository.index import Index, Marks
-from seawall.repository.pack import BlobType, PackedBlob, open_blob, pack_key, parse_header
+from seawall.repository.pack import (
+    MAX_PACK_BYTES,
+    BlobType,
+    PackedBlob,
+    open_blob,
+    pack_key,
+    parse_header,
+)
 from seawall.repository.quoting import unquote
 from seawall.repository.reader import Reader
 from seawall.repository.walk import READ_DEPTH
@@ -35,7 +43,6 @@ Note = Callable[[str], None]
 
 MAX_FAULTS: Final = 10_000
 """So many are listed; a last one says that there are more."""
-MAX_PACK_BYTES: Final = 512 * 1024 * 1024
 _WORKERS: Final = 2
 _PLAIN_ENTRY: Final = 37
 _PACKED_ENTRY: Final = 41
@@ -188,7 +195,7 @@ class Check:
             self._bad_blobs.add((pack_id, b""))
             return [Fault(where, f"has {size} bytes; a pack has at most {MAX_PACK_BYTES}")]
         try:
-            content = self._bank.get(where)
+            content = self._bank.get(where, length=size + 1)
         except BankObjectMissingError:
             self._lost_packs.add(pack_id)
             return [Fault(where, "vanished while it was checked")]
@@ -280,8 +287,8 @@ class Check:
         try:
             name = unquote(entry["name"]).decode("utf-8", "backslashreplace")
             below = f"{path}/{name}" if not path.endswith("/") else path + name
-            content = [bytes.fromhex(blob_id) for blob_id in entry.get("content") or ()]
-            subtree = bytes.fromhex(entry["subtree"]) if entry.get("subtree") else None
+            content = [parse_id(blob_id) for blob_id in entry.get("content") or ()]
+            subtree = parse_id(entry["subtree"]) if entry.get("subtree") else None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DamagedError(f"holds an entry that is no node: {error!r}") from None
         if entry.get("type") == nodes.DIR:

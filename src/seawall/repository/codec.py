@@ -1,25 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compression and ids: zstd as format v2 has it, sha256 as the name of everything.
+"""Compression, ids and JSON: zstd as format v2 has it, sha256 as the name of everything.
 
-Compressors belong to a thread; take one with ``Codec`` per thread or use the functions for single objects.
+What comes from a bank is hostile until proven otherwise, sealed or not: whoever holds the key may have
+written it. So nothing is read, unpacked or parsed into more memory than its kind can need.
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from typing import Final
+from typing import Any, Final
 
 import orjson
 import zstandard
 
 from seawall.core.errors import DamagedError
+from seawall.sdk.bank import Bank
 
 Json = dict[str, object]
 
-MAX_OBJECT_BYTES: Final = 256 * 1024 * 1024
-"""No blob, index or snapshot is larger when unpacked; more is damage (or a bomb), not data."""
+MAX_OBJECT_BYTES: Final = 128 * 1024 * 1024
+"""No index, snapshot or marker is larger, packed or unpacked; more is damage (or a bomb), not data."""
+SMALL_OBJECT_BYTES: Final = 1024 * 1024
+"""No config, key slot or lock is larger."""
+_NO_STRUCTURE: Final = bytes(set(range(256)) - set(b'{[,"'))
+_STEP: Final = 1024 * 1024
+_PARSED_BYTES: Final = ((b"{", 232), (b"[", 80), (b",", 88))
+"""What a parsed value takes at most for each of these outside of strings."""
+_PARSED_RATIO: Final = 8
+_PARSED_FREE: Final = 16 * 1024 * 1024
+"""Trees and indexes need 3 to 6 times their length when parsed; ``[[],[],...`` would need 25 times."""
 LEVEL: Final = 3
+ID_BYTES: Final = 32
 
 _UNPACKED_ZSTD = 2
 
@@ -61,6 +73,44 @@ def decompress(frame: bytes | memoryview, what: str, *, size: int | None = None)
     return content
 
 
+def fetch(bank: Bank, key: str, what: str, *, limit: int = MAX_OBJECT_BYTES) -> bytes:
+    """An object of a bank; ``DamagedError`` when it is larger than any of its kind."""
+    content = bank.get(key, length=limit + 1)
+    if len(content) > limit:
+        raise DamagedError(f"{what}: has more than {limit} bytes")
+    return content
+
+
+def parse_json(content: bytes, what: str) -> Any:
+    """A JSON value; ``DamagedError`` naming ``what`` if it is none, or a bomb.
+
+    A value that would take many times the memory of its text is refused before it is made.
+    """
+    allowed = _PARSED_FREE + _PARSED_RATIO * len(content)
+    if _parsed_bytes(content) > allowed and _parsed_bytes_exactly(content) > allowed:
+        raise DamagedError(f"{what}: would take more memory when parsed than any honest one")
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise DamagedError(f"{what}: is not JSON: {error}") from None
+
+
+def _parsed_bytes(content: bytes) -> int:
+    """Too much when strings hold many brackets and commas."""
+    return sum(content.count(sign) * size for sign, size in _PARSED_BYTES)
+
+
+def _parsed_bytes_exactly(content: bytes) -> int:
+    """What stands in strings left out; piece by piece, so that this is no bomb itself."""
+    bare = content.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NO_STRUCTURE)
+    total = inside = 0
+    for start in range(0, len(bare), _STEP):
+        parts = bare[start : start + _STEP].split(b'"')
+        total += _parsed_bytes(b"".join(parts[inside::2]))
+        inside ^= (len(parts) - 1) & 1
+    return total
+
+
 def pack_object(value: object) -> bytes:
     """A snapshot, index or lock as stored before sealing: the version byte and a zstd frame of its JSON."""
     return bytes((_UNPACKED_ZSTD,)) + compress(orjson.dumps(value))
@@ -74,10 +124,15 @@ def unpack_object(content: bytes, what: str) -> Json:
         content = decompress(memoryview(content)[1:], what)
     elif content[:1] not in (b"{", b"["):
         raise DamagedError(f"{what}: begins with byte {content[0]}, which is no known encoding")
-    try:
-        value = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        raise DamagedError(f"{what}: is not JSON: {error}") from None
+    value = parse_json(content, what)
     if not isinstance(value, dict):
         raise DamagedError(f"{what}: holds {type(value).__name__}, expected an object")
     return value
+
+
+def parse_id(text: Any) -> bytes:
+    """The 32 bytes of an id in hex; ``ValueError`` or ``TypeError`` when it is none."""
+    found = bytes.fromhex(text)
+    if len(found) != ID_BYTES:
+        raise ValueError(f"an id has {len(found)} bytes, expected {ID_BYTES}")
+    return found

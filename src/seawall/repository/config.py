@@ -89,9 +89,14 @@ def create(bank: Bank, key: Key) -> Config:
     return made
 
 
+def fetch(bank: Bank) -> bytes:
+    """Its sealed bytes."""
+    return codec.fetch(bank, NAME, "config", limit=codec.SMALL_OBJECT_BYTES)
+
+
 def load(bank: Bank, key: Key) -> Config:
     """Read the config; ``InvalidInputError`` for a format version that is not 2."""
-    value = codec.unpack_object(key.open(bank.get(NAME), "config"), "config")
+    value = codec.unpack_object(key.open(fetch(bank), "config"), "config")
     try:
         found = Config(str(value["id"]), int(str(value["version"])), str(value["chunker_polynomial"]))
     except (KeyError, ValueError) as error:

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from seawall.core.errors import BankObjectMissingError, DamagedError, LeaseLostError
 from seawall.repository import codec
+from seawall.repository.codec import parse_id
 from seawall.repository.crypto import Key
 from seawall.repository.pack import BlobType, PackedBlob, pack_key, read_header
 from seawall.sdk.bank import Bank
@@ -31,6 +32,8 @@ MAX_FILE_BLOBS: Final = 50_000
 
 _RECORD = struct.Struct("<32sBxIIII")
 _RECORD_BYTES = _RECORD.size
+_TYPES: Final = {one.word: one for one in BlobType}
+_MAX_OFFSET = 2**32 - 1
 _BUCKET = 8
 _MAX_FANOUT_BITS = 24
 
@@ -87,17 +90,28 @@ def parse_file(value: codec.Json, what: str) -> Iterator[tuple[bytes, list[Packe
         for entry in packs or ():
             blobs = [
                 PackedBlob(
-                    bytes.fromhex(blob["id"]),
-                    BlobType.TREE if blob["type"] == "tree" else BlobType.DATA,
+                    parse_id(blob["id"]),
+                    _TYPES[blob["type"]],
                     blob["offset"],
                     blob["length"],
                     blob.get("uncompressed_length", 0),
                 )
                 for blob in entry["blobs"] or ()
             ]
-            yield bytes.fromhex(entry["id"]), blobs
-    except (KeyError, TypeError, ValueError) as error:
+            if not all(_fits(blob) for blob in blobs):
+                raise ValueError("a blob has an impossible place or length")
+            yield parse_id(entry["id"]), blobs
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"{what}: is not an index: {error!r}") from None
+
+
+def _fits(blob: PackedBlob) -> bool:
+    """Whether its figures are whole numbers that a record can hold and that a blob can have."""
+    return (
+        type(blob.offset) is type(blob.length) is type(blob.unpacked) is int
+        and 0 <= blob.offset <= _MAX_OFFSET
+        and blob.is_sane
+    )
 
 
 def file_json(packs: Iterable[tuple[bytes, Sequence[PackedBlob]]]) -> dict[str, object]:
@@ -125,7 +139,7 @@ def file_json(packs: Iterable[tuple[bytes, Sequence[PackedBlob]]]) -> dict[str, 
 def load_file(bank: Bank, key: Key, file_id: str) -> list[tuple[bytes, list[PackedBlob]]]:
     """The packs of one stored index file, checked against its name."""
     what = f"index {file_id[:16]}"
-    sealed = bank.get(PREFIX + file_id)
+    sealed = codec.fetch(bank, PREFIX + file_id, what)
     if codec.content_id(sealed).hex() != file_id:
         raise DamagedError(f"{what}: its bytes have another id")
     return list(parse_file(codec.unpack_object(key.open(sealed, what), what), what))
@@ -158,7 +172,7 @@ def save_file(
         bank.delete(PREFIX + file_id)
         failpoint("repository.index.after_delete")
         raise
-    if bank.get(PREFIX + file_id) != sealed:
+    if bank.get(PREFIX + file_id, length=len(sealed) + 1) != sealed:
         raise DamagedError(f"index {file_id[:16]}: reads back differently from what was written")
     return file_id
 

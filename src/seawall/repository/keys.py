@@ -8,9 +8,9 @@ p=5, whatever the machine is busy with; others' parameters are accepted within s
 from __future__ import annotations
 
 import base64
-import binascii
+import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -27,8 +27,13 @@ PREFIX: Final = "keys/"
 SCRYPT_N: Final = 2**15
 SCRYPT_R: Final = 8
 SCRYPT_P: Final = 5
-_MAX_WORK: Final = 2**26
-"""Highest N * r * p that is tried: a forged key file must not stall the service for minutes."""
+_MAX_WORK: Final = 2**24
+"""Highest N * r * p that is tried, 13 times ours: a forged slot must not stall the service for minutes."""
+_MAX_MEMORY: Final = 2**21
+"""Highest N * r: 256 MiB."""
+_MAX_TOTAL_WORK: Final = 2**27
+"""So much is tried in all, which is about a hundred slots like ours."""
+_MAX_SLOTS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,29 +81,48 @@ def add(bank: Bank, master: Key, password: str, *, hostname: str, now: datetime)
 
 
 def _parse(content: bytes, what: str) -> dict[str, Any]:
-    try:
-        value = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        raise DamagedError(f"{what}: is not JSON: {error}") from None
+    value = codec.parse_json(content, what)
     if not isinstance(value, dict):
         raise DamagedError(f"{what}: holds {type(value).__name__}, expected an object")
     return value
 
 
-def _open_slot(slot: Mapping[str, Any], password: str, what: str) -> Key | None:
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """A key slot whose parameters are sane."""
+
+    id: str
+    n: int
+    r: int
+    p: int
+    salt: bytes
+    data: bytes
+
+    @property
+    def work(self) -> int:
+        return self.n * self.r * self.p
+
+
+def _slot(name: str, slot: Mapping[str, Any], what: str) -> _Slot:
     try:
         n, r, p = int(slot["N"]), int(slot["r"]), int(slot["p"])
-        salt, data = base64.b64decode(slot["salt"]), base64.b64decode(slot["data"])
-    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+        found = _Slot(name, n, r, p, base64.b64decode(slot["salt"]), base64.b64decode(slot["data"]))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DamagedError(f"{what}: lacks a usable N, r, p, salt or data: {error!r}") from None
-    if slot.get("kdf") != "scrypt" or n < 2 or n & (n - 1) or r < 1 or p < 1 or n * r * p > _MAX_WORK:
-        raise DamagedError(f"{what}: key derivation {slot.get('kdf')} N={n} r={r} p={p} is not accepted")
+    is_sane = n >= 2 and not n & (n - 1) and r >= 1 and p >= 1 and n.bit_length() <= 16 * r
+    if slot.get("kdf") != "scrypt" or not is_sane or n * r > _MAX_MEMORY or found.work > _MAX_WORK:
+        shown = f"{str(slot.get('kdf'))[:20]} N={n} r={r} p={p}"
+        raise DamagedError(f"{what}: key derivation {shown} is not accepted")
+    return found
+
+
+def _open_slot(slot: _Slot, password: str, what: str) -> Key | None:
     try:
-        text = derive_key(password, salt=salt, n=n, r=r, p=p).open(data, what)
+        text = derive_key(password, salt=slot.salt, n=slot.n, r=slot.r, p=slot.p).open(slot.data, what)
     except DamagedError:
         return None  # a wrong password and a damaged slot look the same: the tag does not fit
     try:
-        inner = orjson.loads(text)
+        inner = codec.parse_json(text, what)
         mac = inner["mac"]
         return Key(*(base64.b64decode(part) for part in (inner["encrypt"], mac["k"], mac["r"])))
     except (KeyError, TypeError, ValueError) as error:
@@ -113,28 +137,48 @@ def find_master(bank: Bank, password: str, config: bytes) -> tuple[Key, str]:
     while another opens; when none does, ``DamagedError`` names the first such slot.
     """
     damaged: DamagedError | None = None
-    slots = 0
-    for item in bank.list(PREFIX):
-        what = f"key {item.key.removeprefix(PREFIX)[:16]}"
-        slots += 1
+    slots = []
+    for name, content in _contents(bank):
         try:
-            master = _open_slot(_parse(bank.get(item.key), what), password, what)
+            slots.append(_slot(name, _parse(content, _what(name)), _what(name)))
+        except DamagedError as error:
+            damaged = damaged or error
+    work = 0
+    for slot in sorted(slots, key=lambda one: one.work):  # the cheap ones first, so that no other delays them
+        work += slot.work
+        if work > _MAX_TOTAL_WORK:
+            damaged = DamagedError(f"there are {len(slots)} key slots, too many to try them all")
+            break
+        try:
+            master = _open_slot(slot, password, _what(slot.id))
             if master is not None:
-                master.open(config, f"config, opened with {what}")
-                return master, item.key.removeprefix(PREFIX)
+                master.open(config, f"config, opened with {_what(slot.id)}")
+                return master, slot.id
         except DamagedError as error:
             damaged = damaged or error
     if damaged is not None:
         raise damaged
-    raise WrongKeyError(f"none of the {slots} key slots of the repository opens with this password")
+    raise WrongKeyError(f"none of the {len(slots)} key slots of the repository opens with this password")
+
+
+def _what(name: str) -> str:
+    return f"key {name[:16]}"
+
+
+def _contents(bank: Bank) -> Iterator[tuple[str, bytes]]:
+    """Id and bytes of every key slot; ``DamagedError`` when there are more than anybody makes."""
+    for number, item in enumerate(list(itertools.islice(bank.list(PREFIX), _MAX_SLOTS + 1))):
+        if number == _MAX_SLOTS:
+            raise DamagedError(f"there are more than {_MAX_SLOTS} key slots")
+        name = item.key.removeprefix(PREFIX)
+        yield name, codec.fetch(bank, item.key, _what(name), limit=codec.SMALL_OBJECT_BYTES)
 
 
 def infos(bank: Bank) -> list[KeyInfo]:
     """The key slots, sorted by id."""
     found = []
-    for item in bank.list(PREFIX):
-        name = item.key.removeprefix(PREFIX)
-        slot = _parse(bank.get(item.key), f"key {name[:16]}")
+    for name, content in _contents(bank):
+        slot = _parse(content, _what(name))
         found.append(
             KeyInfo(
                 name,

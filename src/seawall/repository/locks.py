@@ -15,6 +15,7 @@ ignores both. If the process dies here, a lock stays behind and is stale 30 minu
 from __future__ import annotations
 
 import getpass
+import itertools
 import os
 import secrets
 import socket
@@ -36,6 +37,7 @@ REFRESH_AFTER: Final = timedelta(minutes=5)
 EXPIRES_AFTER: Final = timedelta(minutes=25)
 STALE_AFTER: Final = timedelta(minutes=30)
 """As restic has it."""
+_MAX_LOCKS: Final = 10_000
 PRUNE: Final = "prune"
 """The task of which there is one at a time, beside any number of writers."""
 
@@ -100,7 +102,8 @@ def _parse(lock_id: str, value: codec.Json) -> LockInfo:
 def read(bank: Bank, key: Key, lock_id: str) -> LockInfo:
     """One lock; ``DamagedError`` naming it when its bytes are not those of a lock."""
     what = f"lock {lock_id[:16]}"
-    return _parse(lock_id, codec.unpack_object(key.open(bank.get(PREFIX + lock_id), what), what))
+    sealed = codec.fetch(bank, PREFIX + lock_id, what, limit=codec.SMALL_OBJECT_BYTES)
+    return _parse(lock_id, codec.unpack_object(key.open(sealed, what), what))
 
 
 def all_locks(bank: Bank, key: Key) -> list[LockInfo]:
@@ -110,7 +113,10 @@ def all_locks(bank: Bank, key: Key) -> list[LockInfo]:
     """
     found: dict[str, LockInfo] = {}
     for _ in range(2):
-        for item in list(bank.list(PREFIX)):
+        there = list(itertools.islice(bank.list(PREFIX), _MAX_LOCKS + 1))
+        if len(there) > _MAX_LOCKS:
+            raise ConflictError(f"there are more than {_MAX_LOCKS} locks; nobody can say whose they are")
+        for item in there:
             lock_id = item.key.removeprefix(PREFIX)
             if lock_id in found:
                 continue

@@ -18,9 +18,8 @@ from functools import lru_cache
 from time import gmtime
 from typing import Any, Final
 
-import orjson
-
 from seawall.core.errors import DamagedError
+from seawall.repository import codec
 from seawall.repository.quoting import json_text, quote, unquote
 
 FILE: Final = "file"
@@ -41,6 +40,8 @@ _KINDS: Final = {
 _FORMATS: Final = {kind: (form, bits) for form, (kind, bits) in _KINDS.items()}
 _SPECIAL: Final = ((stat.S_ISUID, 1 << 23), (stat.S_ISGID, 1 << 22), (stat.S_ISVTX, 1 << 20))
 _FIRST_SECOND: Final = -62135596800  # year 1
+_ID_LIMIT: Final = 2**32 - 1
+_LIMITS: Final = (_ID_LIMIT, _ID_LIMIT, 2**64 - 1, 2**64 - 1, 2**63 - 1, 2**64 - 1, 2**64 - 1)
 _LAST_SECOND: Final = 253402300799  # year 9999
 
 
@@ -113,6 +114,17 @@ class Node:
             parts.append(f'"subtree":"{self.subtree.hex()}"')
         return ",".join(parts) + "}"
 
+    def _refuse_impossible(self) -> None:
+        """Raise for what no system call takes: whoever wrote it may have meant harm."""
+        numbers = (self.uid, self.gid, self.inode, self.device_id, self.size, self.links, self.device)
+        for number, limit in zip(numbers, _LIMITS, strict=True):
+            if type(number) is not int or not 0 <= number <= limit:
+                raise ValueError(f"{number!r:.40} is no id, size, number of links or device")
+        if not (type(self.type) is type(self.user) is type(self.group) is str):
+            raise TypeError("a type, user or group is no text")
+        if b"\0" in self.linktarget:
+            raise ValueError("a link target has a zero byte")
+
     @classmethod
     def decode(cls, value: dict[str, Any]) -> Node:
         """The node of one JSON object; ``DamagedError`` when it is not one."""
@@ -120,7 +132,7 @@ class Node:
             raw = value.get("linktarget_raw")
             target = base64.b64decode(raw) if raw else value.get("linktarget", "").encode("utf-8")
             subtree = value.get("subtree")
-            return cls(
+            found = cls(
                 unquote(value["name"]),
                 value["type"],
                 posix_mode(value.get("mode", 0)),
@@ -137,9 +149,11 @@ class Node:
                 target,
                 value.get("device", 0),
                 parse_xattrs(value),
-                [bytes.fromhex(blob_id) for blob_id in value.get("content") or ()],
-                bytes.fromhex(subtree) if subtree else None,
+                [codec.parse_id(blob_id) for blob_id in value.get("content") or ()],
+                codec.parse_id(subtree) if subtree else None,
             )
+            found._refuse_impossible()
+            return found
         except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
             raise DamagedError(f"a tree holds an entry that is no node: {error!r}") from None
 
@@ -203,9 +217,15 @@ def is_time(text: Any, time_ns: int) -> bool:
 def parse_xattrs(value: dict[str, Any]) -> list[tuple[str, bytes]]:
     """The extended attributes of one JSON object; raises what ``Node.decode`` takes for damage."""
     return [
-        (pair["name"], base64.b64decode(pair["value"] or ""))
+        (_xattr_name(pair["name"]), base64.b64decode(pair["value"] or ""))
         for pair in value.get("extended_attributes") or ()
     ]
+
+
+def _xattr_name(name: Any) -> str:
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise ValueError("an extended attribute has a name that none can have")
+    return name
 
 
 def parse_time(text: str) -> int:
@@ -246,13 +266,15 @@ def encode_tree(nodes: Iterable[str]) -> bytes:
 def tree_entries(content: bytes, what: str) -> list[dict[str, Any]]:
     """The JSON objects of a tree blob; ``DamagedError`` naming ``what`` if it is none."""
     try:
-        entries = orjson.loads(content)["nodes"]
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        entries = codec.parse_json(content, what)["nodes"]
+    except (KeyError, TypeError) as error:
         raise DamagedError(f"{what}: is not a tree: {error!r}") from None
     if entries is None:
         return []
     if not isinstance(entries, list):
         raise DamagedError(f"{what}: is not a tree: its nodes are {type(entries).__name__}")
+    if not all(isinstance(entry, dict) and isinstance(entry.get("name"), str) for entry in entries):
+        raise DamagedError(f"{what}: is not a tree: it has an entry without a name")
     return entries
 
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from seawall.core.errors import DamagedError
 from seawall.repository import codec
@@ -24,6 +23,14 @@ TARGET_BYTES: Final = 16 * 1024 * 1024
 """A pack is closed when it has reached this size."""
 MAX_BLOBS: Final = 100_000
 """A pack is closed at this many blobs, so that its header stays small."""
+MAX_PACK_BYTES: Final = 1024 * 1024 * 1024
+"""More is no pack: the largest tree and a header fit."""
+MAX_HEADER_BYTES: Final = 16 * 1024 * 1024
+"""As restic has it."""
+MAX_DATA_BYTES: Final = 128 * 1024 * 1024
+"""No chunker makes larger ones; ours and restic's make 8 MiB at most."""
+MAX_TREE_BYTES: Final = 512 * 1024 * 1024
+"""A tree of a million entries, twice over: the most that a folder may have."""
 
 _PLAIN = struct.Struct("<BI32s")
 _PACKED = struct.Struct("<BII32s")
@@ -42,8 +49,10 @@ class BlobType(IntEnum):
         return "tree" if self else "data"
 
 
-@dataclass(frozen=True, slots=True)
-class PackedBlob:
+_TYPES: Final = (BlobType.DATA, BlobType.TREE)
+
+
+class PackedBlob(NamedTuple):
     """Where a blob stands in its pack. ``unpacked`` is 0 for a blob that is stored without compression."""
 
     id: bytes
@@ -56,6 +65,12 @@ class PackedBlob:
     def size(self) -> int:
         """Length of its content."""
         return self.unpacked or self.length - OVERHEAD_BYTES
+
+    @property
+    def is_sane(self) -> bool:
+        """Whether there can be such a blob; nothing is read or unpacked by the word of another."""
+        limit = MAX_TREE_BYTES if self.type else MAX_DATA_BYTES
+        return OVERHEAD_BYTES <= self.length <= limit + limit // 64 and 0 <= self.unpacked <= limit
 
 
 def pack_key(pack_id: bytes | str) -> str:
@@ -139,7 +154,10 @@ def _entries(header: bytes, what: str) -> Iterator[PackedBlob]:
         else:
             _, length, blob_id = _PLAIN.unpack_from(header, position)
             unpacked = 0
-        yield PackedBlob(blob_id, BlobType(kind & 1), offset, length, unpacked)
+        blob = PackedBlob(blob_id, _TYPES[kind & 1], offset, length, unpacked)
+        if not blob.is_sane:
+            raise DamagedError(f"{what}: the header has a blob of {length} bytes, {unpacked} unpacked")
+        yield blob
         position += shape.size
         offset += length
 
@@ -152,7 +170,7 @@ def parse_header(key: Key, tail: bytes, pack_size: int, what: str) -> list[Packe
     if len(tail) < 4 or pack_size < 4 + OVERHEAD_BYTES:
         raise DamagedError(f"{what}: {pack_size} bytes are too short for a pack")
     (length,) = _LENGTH.unpack(tail[-4:])
-    if length + 4 > pack_size or length < OVERHEAD_BYTES:
+    if length + 4 > pack_size or not OVERHEAD_BYTES <= length <= MAX_HEADER_BYTES:
         raise DamagedError(f"{what}: claims a header of {length} bytes in {pack_size}")
     if length + 4 > len(tail):
         return int(length) + 4
@@ -163,10 +181,15 @@ def parse_header(key: Key, tail: bytes, pack_size: int, what: str) -> list[Packe
     return blobs
 
 
+def read_pack(bank: Bank, pack_id: bytes) -> bytes:
+    """A whole stored pack; ``DamagedError`` when it is larger than any."""
+    return codec.fetch(bank, pack_key(pack_id), f"pack {pack_id.hex()[:16]}", limit=MAX_PACK_BYTES)
+
+
 def read_header(bank: Bank, key: Key, pack_id: bytes, pack_size: int) -> list[PackedBlob]:
     """The blobs of a stored pack, read from its header only. Errors as ``parse_header`` and the bank's."""
     what = f"pack {pack_id.hex()[:16]}"
-    guess = min(pack_size, 4096)
+    guess = max(min(pack_size, 4096), 0)
     while True:
         tail = bank.get(pack_key(pack_id), offset=pack_size - guess, length=guess)
         found = parse_header(key, tail, pack_size, what)

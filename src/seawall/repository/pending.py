@@ -56,13 +56,15 @@ def load_all(bank: Bank, key: Key) -> Iterator[Pending]:
         name = item.key.removeprefix(PREFIX)
         what = f"pending deletion {name[:16]}"
         try:
-            value: dict[str, Any] = codec.unpack_object(key.open(bank.get(item.key), what), what)
+            value: dict[str, Any] = codec.unpack_object(
+                key.open(codec.fetch(bank, item.key, what), what), what
+            )
             at = datetime.fromisoformat(value["at"]).astimezone(UTC)
-            packs = tuple(bytes.fromhex(pack_id) for pack_id in value["packs"])
+            packs = tuple(codec.parse_id(pack_id) for pack_id in value["packs"])
             yield Pending(name, at, frozenset(map(str, value["holders"])), packs)
         except BankObjectMissingError:
             continue  # another prune has ended it
-        except (DamagedError, KeyError, TypeError, ValueError):
+        except (DamagedError, KeyError, TypeError, ValueError, OverflowError):
             yield Pending(name, datetime.min.replace(tzinfo=UTC), frozenset(), ())
 
 

@@ -45,6 +45,7 @@ from seawall.repository.pack import (
     pack_key,
     parse_header,
     read_header,
+    read_pack,
 )
 from seawall.repository.pending import Pending
 from seawall.repository.reader import Reader
@@ -206,7 +207,7 @@ class Prune:
             try:
                 blobs = read_header(self._bank, self._key, pack_id, self._sizes[pack_id])
                 wanted = [blob for blob in blobs if (blob.type, blob.id) in usage.missing]
-                content = self._bank.get(pack_key(pack_id)) if wanted else b""
+                content = read_pack(self._bank, pack_id) if wanted else b""
             except (DamagedError, BankObjectMissingError) as error:
                 self._result.notes.append(str(error))
                 continue
@@ -369,7 +370,7 @@ class Prune:
 
     def _used_parts(self, pack_id: bytes, usage: Usage) -> list[tuple[PackedBlob, bytes]]:
         """The used blobs of a pack, sealed as they are, each found whole."""
-        content = self._bank.get(pack_key(pack_id))
+        content = read_pack(self._bank, pack_id)
         view = memoryview(content)
         blobs = parse_header(self._key, content, len(content), f"pack {pack_id.hex()[:16]}")
         assert isinstance(blobs, list)  # the whole pack is given

@@ -31,6 +31,7 @@ from seawall.repository.pack import (
     pack_key,
     parse_header,
     read_header,
+    read_pack,
 )
 from seawall.sdk.bank import Bank
 from seawall.sdk.failpoints import failpoint
@@ -118,8 +119,8 @@ class Repair:
         for pack_id, blobs in bad.items():
             self._confirm()
             try:
-                content = self._bank.get(pack_key(pack_id))
-            except BankObjectMissingError:
+                content = read_pack(self._bank, pack_id)
+            except (BankObjectMissingError, DamagedError):
                 content = b""
             view = memoryview(content)
             self._result.packs_salvaged += 1

@@ -72,7 +72,7 @@ class Repository:
         ``BankObjectMissingError`` when there is none, ``WrongKeyError`` when no key slot opens with the
         password, ``DamagedError`` when something of it cannot be read.
         """
-        master, key_id = keys.find_master(bank, password, bank.get(config.NAME))
+        master, key_id = keys.find_master(bank, password, config.fetch(bank))
         opened = cls(bank, master, config.load(bank, master), key_id, now)
         if read_index:
             opened.refresh()

@@ -40,6 +40,8 @@ _NOWHERE: Final = -1
 _RESTORED: Final = frozenset(
     {nodes.FILE, nodes.SYMLINK, nodes.FIFO, nodes.DEV, nodes.CHARDEV},
 )
+MAX_FAULTS: Final = 10_000
+"""So many are listed; a last one says that there are more."""
 _HOLE_BYTES: Final = 4096
 _SHOW_BYTES: Final = 4 * 1024 * 1024
 _SHOW_ITEMS: Final = 64
@@ -316,6 +318,8 @@ class Restore:
         for blob_id in node.content:
             content = self._reader.blob(blob_id, BlobType.DATA)
             length += len(content)
+            if length > node.size:
+                raise _OddError(f"its content has more than the expected {node.size} bytes")
             hole = len(content) >= _HOLE_BYTES and content[0] == 0 and content.count(0) == len(content)
             if hole:
                 os.lseek(handle, len(content), os.SEEK_CUR)
@@ -356,6 +360,10 @@ class Restore:
             self._fault(path, trouble)
 
     def _fault(self, path: bytes, reason: str) -> None:
+        if len(self._faults) == MAX_FAULTS:
+            self._faults.append(Fault("", f"there are more than {MAX_FAULTS} faults; the rest is not listed"))
+        if len(self._faults) > MAX_FAULTS:
+            return
         self._faults.append(Fault(os.fsdecode(path), reason))
 
     def _show(self, *, always: bool = False) -> None:

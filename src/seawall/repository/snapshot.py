@@ -62,16 +62,26 @@ def from_json(snapshot_id: str, value: Mapping[str, Any]) -> Snapshot:
         return Snapshot(
             snapshot_id,
             datetime.fromtimestamp(second, UTC).replace(microsecond=rest // 1000),
-            value["tree"],
-            tuple(value.get("paths") or ()),
-            value.get("hostname", ""),
-            value.get("username", ""),
-            tuple(value.get("tags") or ()),
-            value.get("parent"),
-            value.get("summary") or {},
+            codec.parse_id(value["tree"]).hex(),
+            _texts(value.get("paths")),
+            str(value.get("hostname", "")),
+            str(value.get("username", "")),
+            _texts(value.get("tags")),
+            _parent(value.get("parent")),
+            dict(value.get("summary") or {}),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DamagedError(f"snapshot {snapshot_id[:16]}: is not a snapshot: {error!r}") from None
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | None) or not all(isinstance(one, str) for one in value or ()):
+        raise TypeError("paths and tags must be lists of texts")
+    return tuple(value or ())
+
+
+def _parent(value: Any) -> str | None:
+    return None if value is None else codec.parse_id(value).hex()
 
 
 def save(bank: Bank, key: Key, snapshot: Snapshot, *, uid: int, gid: int) -> str:
@@ -81,7 +91,7 @@ def save(bank: Bank, key: Key, snapshot: Snapshot, *, uid: int, gid: int) -> str
     failpoint("repository.snapshot.before_put")
     bank.put(PREFIX + name, sealed)
     failpoint("repository.snapshot.after_put")
-    if bank.get(PREFIX + name) != sealed:
+    if bank.get(PREFIX + name, length=len(sealed) + 1) != sealed:
         raise DamagedError(f"snapshot {name[:16]}: reads back differently from what was written")
     return name
 
@@ -89,7 +99,7 @@ def save(bank: Bank, key: Key, snapshot: Snapshot, *, uid: int, gid: int) -> str
 def load(bank: Bank, key: Key, snapshot_id: str) -> Snapshot:
     """Read a snapshot, checked against its name."""
     what = f"snapshot {snapshot_id[:16]}"
-    sealed = bank.get(PREFIX + snapshot_id)
+    sealed = codec.fetch(bank, PREFIX + snapshot_id, what)
     if codec.content_id(sealed).hex() != snapshot_id:
         raise DamagedError(f"{what}: its bytes have another id")
     return from_json(snapshot_id, codec.unpack_object(key.open(sealed, what), what))

@@ -12,6 +12,7 @@ from typing import Final
 
 from seawall.core.errors import DamagedError
 from seawall.repository import nodes
+from seawall.repository.codec import parse_id
 from seawall.repository.index import Index, Marks
 from seawall.repository.pack import BlobType
 from seawall.repository.reader import Reader
@@ -48,9 +49,9 @@ class Usage:
             try:
                 for entry in entries:
                     for blob_id in entry.get("content") or ():
-                        self._mark(bytes.fromhex(blob_id), BlobType.DATA)
+                        self._mark(parse_id(blob_id), BlobType.DATA)
                     if entry.get("subtree"):
-                        todo.append(bytes.fromhex(entry["subtree"]))
+                        todo.append(parse_id(entry["subtree"]))
             except (AttributeError, TypeError, ValueError) as error:
                 raise DamagedError(f"{what}: holds an entry that is no node: {error!r}") from None
 

@@ -26,7 +26,9 @@ from typing import Any, Final, Protocol
 from seawall.core.errors import DamagedError, SourceError
 from seawall.repository import nodes
 from seawall.repository.chunker import Chunker, Readable
+from seawall.repository.codec import parse_id
 from seawall.repository.nodes import Node
+from seawall.repository.pack import MAX_TREE_BYTES
 from seawall.repository.patterns import Patterns
 from seawall.repository.quoting import quote
 from seawall.sdk.protection import SourceFault
@@ -251,6 +253,8 @@ class Walk:
             node = self._entry(handle, path, name, found, old.get(key), depth)
             if node is not None:
                 encoded.append(node.encode())
+        if sum(map(len, encoded)) > MAX_TREE_BYTES // 2:  # characters; a name may take more bytes than it has
+            raise OSError(errno.EFBIG, f"has {len(encoded)} entries, more than a folder may have")
         return self._store.save_tree(encoded)
 
     def _left_out(self, path: str, name: str) -> bool:
@@ -321,7 +325,7 @@ class Walk:
         ):
             return None
         try:
-            content = [bytes.fromhex(blob_id) for blob_id in old.get("content") or ()]
+            content = [parse_id(blob_id) for blob_id in old.get("content") or ()]
             xattrs = nodes.parse_xattrs(old)
         except (AttributeError, KeyError, TypeError, ValueError):
             return None  # a damaged parent only costs reading again

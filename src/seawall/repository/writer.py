@@ -34,7 +34,7 @@ from seawall.repository.chunker import (
 from seawall.repository.crypto import Key
 from seawall.repository.index import Index
 from seawall.repository.nodes import Node
-from seawall.repository.pack import BlobType, pack_key
+from seawall.repository.pack import MAX_TREE_BYTES, BlobType, pack_key
 from seawall.repository.packer import Packer
 from seawall.repository.reader import Reader
 from seawall.repository.walk import Progress, Walk
@@ -122,7 +122,10 @@ class Writer:
 
     def save_tree(self, encoded: Sequence[str]) -> bytes:
         """Store the tree of encoded nodes, sorted by name; its id."""
-        return self._save(BlobType.TREE, nodes.encode_tree(encoded))
+        content = nodes.encode_tree(encoded)
+        if len(content) > MAX_TREE_BYTES:  # nobody could read it again
+            raise InvalidInputError.of("entries", len(encoded), "are more than a folder may have")
+        return self._save(BlobType.TREE, content)
 
     def reuse(self, blob_ids: Sequence[bytes]) -> bool:
         """Whether all these data blobs are stored; if so they count as used by this writer."""
@@ -144,7 +147,7 @@ class Writer:
         """
         numbers: set[int] = set()
         seen: set[bytes] = set()
-        todo = [bytes.fromhex(tree_id)]
+        todo = [codec.parse_id(tree_id)]
         while todo:
             tree = todo.pop()
             if tree in seen:
@@ -153,8 +156,8 @@ class Writer:
             numbers.add(self._index.pack_number(tree, BlobType.TREE))
             try:
                 entries = self.load_entries(tree.hex())
-                content = [bytes.fromhex(one) for entry in entries for one in entry.get("content") or ()]
-                todo += [bytes.fromhex(entry["subtree"]) for entry in entries if entry.get("subtree")]
+                content = [codec.parse_id(one) for entry in entries for one in entry.get("content") or ()]
+                todo += [codec.parse_id(entry["subtree"]) for entry in entries if entry.get("subtree")]
             except (DamagedError, AttributeError, TypeError, ValueError) as error:
                 return f"tree {tree_id[:16]}: {error}"
             for blob_id in content:
@@ -171,7 +174,11 @@ class Writer:
 
     def load_entries(self, tree_id: str) -> list[dict[str, Any]]:
         """The JSON nodes of a stored tree; ``DamagedError`` if it cannot be read."""
-        content = self._reader.blob(bytes.fromhex(tree_id), BlobType.TREE)
+        try:
+            wanted = codec.parse_id(tree_id)
+        except (TypeError, ValueError) as error:
+            raise DamagedError(f"{tree_id!r:.80} is no id of a tree: {error}") from None
+        content = self._reader.blob(wanted, BlobType.TREE)
         return nodes.tree_entries(content, f"tree {tree_id[:16]}")
 
     # --- what a backup is made of ----------------------------------------------------------------
