@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ends of operations fire others: in the same transaction, once, in no circle and not without end (I1, I2)."""
+"""Ends of operations fire others: in the same transaction, once, in no circle, not without end (I1, I2)."""
 
 from __future__ import annotations
 
