@@ -183,7 +183,7 @@ class BankReadOnlyError(BankError):
 
 
 class BankDeniedError(BankError):
-    """The bank refuses what it is asked, and will again: wrong keys, no such bucket, an impossible request."""
+    """The bank refuses what it is asked, and will again: wrong keys, no such bucket, a wrong request."""
 
     code = "bank_denied"
     hint = "see the provider's file, and the keys and the bucket that it names"
