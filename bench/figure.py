@@ -26,3 +26,8 @@ def show(
         line["peer_value"] = None if peer_value is None else round(peer_value, 3)
         line["ratio"] = None if ratio is None else round(ratio, 3)
     print(json.dumps(line), flush=True)
+
+
+def tell(name: str, value: float) -> None:
+    """A line that has no goal: what one side used."""
+    print(json.dumps({"name": name, "value": round(value, 3)}), flush=True)

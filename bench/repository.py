@@ -1,25 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The repository engine as a process, beside restic: CPU seconds and memory for the same files.
+"""The repository engine beside restic, borg, ``tar | zstd`` and ``cp -a``, on the same files.
 
     python -m bench.repository
 
-The source is made of this machine's own files (programs, libraries, texts), copied to a scratch folder:
-1 GiB, or ``BENCH_MIB``. ``BENCH_TINY`` (100,000) small files are a second one. Both sides write to a local
-folder; each act is a whole process, start and key derivation included, so that ours is measured at its worst
-(a mover keeps its repository open). Medians of ``BENCH_ROUNDS`` (3), sides taking turns.
+Sides take turns, ``BENCH_ROUNDS`` (3) times, medians count. All write to a local folder. Each act of the
+others is a process of its own; their CPU seconds are those of the whole process. Ours run in one process that
+has the repository open, as a mover has, and an act is charged with all CPU seconds that the process uses
+meanwhile, of all threads. ``...cold`` says what a ratio would be with a process for each act: start, imports
+and key derivation (``repository.open.seawall.cpu_s``) added.
 
-``repository.<act>.cpu_ratio``: our CPU seconds, of all threads, divided by restic's, for ``mixed``,
-``unchanged``, ``restore``, ``check_data``, ``prune`` (a snapshot of every other folder stays, and no unused
-space) and ``tiny``. ``repository.size_ratio``: bytes stored. ``repository.peak_rss_mib``: our largest
-process. ``repository.small_backup_ms``: five small files through an open repository, wall time without the
-writes to the disk (a bank in memory). Without restic only the last two are printed.
+``BENCH_MIB`` (2048) of this machine's own files are the mixed source, half of them the one of
+``mixed_1gib_cpu_ratio``; ``BENCH_TINY`` (100,000) files of up to 4 KiB, a dump of ``BENCH_DUMP_MIB`` (256),
+and ``BENCH_MILLION`` (1,000,000) files of up to 200 bytes are further ones (0 leaves one out).
+
+A ratio is ours divided by restic's: CPU seconds, wall time, bytes stored, bytes added. ``prune``: a snapshot
+of every other folder stays, and no unused space. ``small_backup_ms``: five small files, wall time without the
+disk (a bank in memory). ``peak_rss_mib``: our process over all acts but the one on a million files. Without
+restic only ours are printed. Lines without a goal say what each side used.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import resource
 import shutil
 import statistics
@@ -27,28 +30,38 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from bench.figure import show
+from bench import repository_sources as sources
+from bench.figure import show, tell
 from seawall.protection.banks.file import FileBank
 from seawall.protection.banks.memory import MemoryBank
 from seawall.repository import Repository
 
-SOURCE_BYTES = int(os.environ.get("BENCH_MIB", "1024")) * 1024**2
-LARGEST_BYTES = 64 * 1024**2
+MIXED_BYTES = int(os.environ.get("BENCH_MIB", "2048")) * 1024**2
 TINY_FILES = int(os.environ.get("BENCH_TINY", "100000"))
+DUMP_BYTES = int(os.environ.get("BENCH_DUMP_MIB", "256")) * 1024**2
+MILLION_FILES = int(os.environ.get("BENCH_MILLION", "1000000"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 SMALL_ROUNDS = 51
 PASSWORD = "bench"
-GOALS = {
-    "mixed": 1.0,
-    "unchanged": 1.0,
-    "restore": 1.0,
-    "check_data": 0.8,
-    "prune": 0.6,
-    "tiny": 1.5,
-}
+RATIOS = (
+    ("repository.mixed_2gib.cpu_ratio", "mixed", "cpu_s", 1.0),
+    ("repository.mixed_2gib.wall_ratio", "mixed", "wall_s", 1.0),
+    ("repository.mixed_1gib_cpu_ratio", "half", "cpu_s", 1.0),
+    ("repository.tiny_100k.cpu_ratio", "tiny", "cpu_s", 1.5),
+    ("repository.unchanged.cpu_ratio", "unchanged", "cpu_s", 1.0),
+    ("repository.unchanged_cpu_ratio", "unchanged", "cpu_s", 1.0),
+    ("repository.restore.cpu_ratio", "restore", "cpu_s", 1.0),
+    ("repository.check_data.cpu_ratio", "check_data", "cpu_s", 0.8),
+    ("repository.prune.cpu_ratio", "prune", "cpu_s", 0.6),
+    ("repository.size_ratio", "size", "bytes", 1.03),
+    ("repository.dump_1pct.added_ratio", "dump", "bytes", 0.25),
+)
 
 
 class Unlocked:
@@ -58,190 +71,306 @@ class Unlocked:
         return False
 
 
-def make_source(folder: Path) -> int:
-    """Copy 1 GiB of real files into ``folder``; how many bytes it became."""
-    total = number = 0
-    for root in ("/usr", sys.base_prefix, sys.prefix, "/opt", "/var/lib"):
-        for here, names, files in os.walk(root):
-            names.sort()
-            for name in sorted(files):
-                path = Path(here, name)
-                if path.is_symlink() or not path.is_file() or not os.access(path, os.R_OK):
-                    continue
-                size = path.stat().st_size
-                if size > LARGEST_BYTES:
-                    continue
-                if total + size > SOURCE_BYTES:
-                    return total
-                target = folder / f"{number // 100:05}" / f"{number % 100:02}-{name[:100]}"
-                target.parent.mkdir(exist_ok=True)
-                shutil.copyfile(path, target)
-                total, number = total + size, number + 1
-    return total
+# --- our side, within its process --------------------------------------------------------------------
 
 
-def make_tiny(folder: Path) -> None:
-    """Small files of 0 to 4 KiB, a hundred to a folder."""
-    noise = random.Random(1)
-    for number in range(TINY_FILES):
-        target = folder / f"{number // 100:05}" / f"{number % 100:02}"
-        target.parent.mkdir(exist_ok=True)
-        target.write_bytes(noise.randbytes(noise.randrange(4096)))
+class Acts:
+    """What a mover does, one act for each line that it is sent."""
 
+    def __init__(self) -> None:
+        self._opened: Repository
 
-def act(name: str, repository: Path, path: Path, parent: str | None) -> None:
-    """One act in this process; prints its tree, CPU seconds and peak memory."""
-    now = datetime.now(UTC)
-    opened = Repository.open(FileBank(path=str(repository)), password=PASSWORD, now=now)
-    tree = ""
-    if name == "save":
-        with opened.writer(Unlocked()) as writer:
-            tree = writer.save_path(path, parent_tree=parent).tree_id
-            writer.commit(tree, hostname="bench", username="bench", paths=[str(path)], tags=[], time=now)
-    elif name == "restore":
-        result = opened.restore(opened.snapshots()[-1].tree, path)
+    def open(self, place: str) -> None:
+        bank, now = FileBank(path=place), datetime.now(UTC)
+        self._opened = Repository.open(bank, password=PASSWORD, now=now)
+
+    def save(self, path: str, parent: str | None = None) -> str:
+        now = datetime.now(UTC)
+        with self._opened.writer(Unlocked()) as writer:
+            tree = writer.save_path(Path(path), parent_tree=parent).tree_id
+            writer.commit(tree, hostname="bench", username="bench", paths=[path], tags=[], time=now)
+        return tree
+
+    def dump(self, path: str) -> None:
+        now = datetime.now(UTC)
+        with self._opened.writer(Unlocked()) as writer, Path(path).open("rb") as file:
+            node = writer.save_stream("dump", iter(lambda: file.read(65536), b""))
+            tree = writer.save_nodes([node])
+            writer.commit(tree, hostname="bench", username="bench", paths=[path], tags=[], time=now)
+
+    def restore(self, target: str) -> None:
+        result = self._opened.restore(self._opened.snapshots()[-1].tree, Path(target))
         if result.faults:
             raise SystemExit(f"restore: {result.faults[0]}")
-    elif name == "check_data":
-        if faults := opened.check(read_data=True):
+
+    def check_data(self) -> None:
+        if faults := self._opened.check(read_data=True):
             raise SystemExit(f"check: {faults[0]}")
-    else:
-        opened.forget(opened.snapshots()[0].id)
-        lock = opened.lock(now=now, exclusive=True)
-        opened.prune(lock, clock=lambda: now, max_unused=0.0)
+
+    def prune(self) -> None:
+        for one in self._opened.snapshots()[:-1]:
+            self._opened.forget(one.id)
+        now = datetime.now(UTC)
+        lock = self._opened.lock(now=now, exclusive=True)
+        self._opened.prune(lock, clock=lambda: now, max_unused=0.0)
         lock.release()
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    cpu_s = used.ru_utime + used.ru_stime
-    print(json.dumps({"tree": tree, "cpu_s": cpu_s, "rss_mib": used.ru_maxrss / 1024}))
+
+
+def serve() -> None:
+    """Carry out acts until the pipe closes; for each, what it gave and what this process used."""
+    acts = Acts()
+    for line in sys.stdin:
+        name, *words = json.loads(line)
+        before, begun = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+        result = getattr(acts, name)(*words)
+        wall, used = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF)
+        cpu = used.ru_utime + used.ru_stime
+        if name != "open":  # which is charged with the start of the process too
+            cpu -= before.ru_utime + before.ru_stime
+        answer = {"result": result, "cpu_s": cpu, "wall_s": wall, "rss_mib": used.ru_maxrss / 1024}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+# --- all sides ---------------------------------------------------------------------------------------
 
 
 class Sides:
-    """What both sides have used so far, by act."""
+    """What every side has used so far, by act."""
 
     def __init__(self, scratch: Path) -> None:
         self.scratch = scratch
-        self.has_peer = shutil.which("restic") is not None
-        self.figures: dict[tuple[str, str], list[float]] = {}
-        self.rss: list[float] = []
+        self.has = {name: shutil.which(name) is not None for name in ("restic", "borg", "zstd", "tar")}
+        self.figures: dict[tuple[str, str, str], list[float]] = {}
+        self._process: subprocess.Popen[str] | None = None
 
-    def add(self, side: str, name: str, value: float) -> None:
-        self.figures.setdefault((side, name), []).append(value)
+    def place(self, side: str) -> Path:
+        return self.scratch / f"repository-{side}"
 
-    def ours(self, figure: str, name: str, path: Path, parent: str = "") -> str:
-        """One act of ours; the tree that it made."""
-        command = [
-            sys.executable,
-            "-m",
-            "bench.repository",
-            name,
-            str(self.scratch / "ours"),
-            str(path),
-            parent,
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found = json.loads(done.stdout)
-        self.add("ours", figure, found["cpu_s"])
-        self.rss.append(found["rss_mib"])
-        return str(found["tree"])
+    def add(self, side: str, act: str, **values: float) -> None:
+        for kind, value in values.items():
+            self.figures.setdefault((side, act, kind), []).append(value)
 
-    def theirs(self, figure: str, *words: str) -> None:
-        """One act of restic."""
-        place = str(self.scratch / "theirs")
-        environment = {**os.environ, "RESTIC_PASSWORD": PASSWORD, "RESTIC_REPOSITORY": place}
+    def median(self, side: str, act: str, kind: str) -> float | None:
+        found = self.figures.get((side, act, kind))
+        return statistics.median(found) if found else None
+
+    @contextmanager
+    def ours(self) -> Iterator[None]:
+        """A new repository, and a process that has it open."""
+        Repository.init(
+            FileBank(path=str(self.place("seawall"))), passwords=[PASSWORD], now=datetime.now(UTC)
+        )
+        command = [sys.executable, "-m", "bench.repository", "serve"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            self._process = process
+            try:
+                self.act("open", "open", str(self.place("seawall")))
+                yield
+            finally:
+                assert process.stdin is not None
+                process.stdin.close()
+                process.wait()
+        shutil.rmtree(self.place("seawall"))
+
+    def act(self, act: str, name: str, *words: str | None) -> Any:
+        """One act of ours; what it gave."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([name, *words]) + "\n")
+        self._process.stdin.flush()
+        found = json.loads(self._process.stdout.readline())
+        self.add("seawall", act, cpu_s=found["cpu_s"], wall_s=found["wall_s"], rss_mib=found["rss_mib"])
+        return found["result"]
+
+    def run(self, side: str, act: str, *command: str, cwd: Path | None = None) -> None:
+        """One act of another side, as a process."""
+        begun = time.perf_counter()
+        environment = {**os.environ, **self._environment()}
         with subprocess.Popen(
-            ["restic", "--no-cache", "--quiet", *words], env=environment, stdout=subprocess.DEVNULL
+            command, env=environment, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as process:
             _, status, used = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
-            raise SystemExit(f"restic {words} ended with {process.returncode}")
-        self.add("theirs", figure, used.ru_utime + used.ru_stime)
+            raise SystemExit(f"{command} ended with {process.returncode}")
+        self.add(side, act, cpu_s=used.ru_utime + used.ru_stime, wall_s=time.perf_counter() - begun)
+
+    def _environment(self) -> Mapping[str, str]:
+        return {
+            "RESTIC_PASSWORD": PASSWORD,
+            "RESTIC_REPOSITORY": str(self.place("restic")),
+            "BORG_PASSPHRASE": PASSWORD,
+            "BORG_REPO": str(self.place("borg")),
+            "BORG_BASE_DIR": str(self.scratch / "borg-home"),
+        }
+
+    def restic(self, act: str, *words: str) -> None:
+        if self.has["restic"]:
+            self.run("restic", act, "restic", "--no-cache", "--quiet", *words)
+
+    def borg(self, act: str, *words: str, cwd: Path | None = None) -> None:
+        if self.has["borg"]:
+            self.run("borg", act, "borg", *words, cwd=cwd)
 
     def show(self) -> None:
-        """Every figure so far that has a peer."""
-        for name, goal in GOALS.items():
-            if ("theirs", name) not in self.figures:
-                continue
-            ours, theirs = (statistics.median(self.figures[side, name]) for side in ("ours", "theirs"))
-            ratio = ours / theirs
-            figure = f"repository.{name}.cpu_ratio"
-            show(figure, ratio, "ratio", goal, peer="restic", peer_value=theirs, ratio=ratio)
-        if sizes := self.figures.get(("theirs", "size")):
-            ratio = statistics.median(self.figures["ours", "size"]) / statistics.median(sizes)
-            show("repository.size_ratio", ratio, "ratio", 1.03, peer="restic", ratio=ratio)
-        show("repository.peak_rss_mib", max(self.rss), "MiB", 300)
+        """Every figure with its goal, then what each side used."""
+        for figure, act, kind, goal in RATIOS:
+            ours, theirs = self.median("seawall", act, kind), self.median("restic", act, kind)
+            if ours is not None and theirs:
+                ratio = ours / theirs
+                show(figure, ratio, "ratio", goal, peer="restic", peer_value=theirs, ratio=ratio)
+            if kind == "cpu_s" and ours is not None and theirs:
+                tell(f"{figure}.cold", (ours + (self.median("seawall", "open", kind) or 0)) / theirs)
+        rss = [
+            max(found)
+            for (_, act, kind), found in self.figures.items()
+            if kind == "rss_mib" and act != "million"
+        ]
+        if rss:
+            show("repository.peak_rss_mib", max(rss), "MiB", 300)
+        million = self.median("seawall", "million", "rss_mib")
+        if million is not None:
+            show("repository.peak_rss_mib.million_files", million, "MiB", 300)
+        for (side, act, kind), found in sorted(self.figures.items(), key=lambda one: (one[0][1:], one[0][0])):
+            if kind != "rss_mib":
+                tell(f"repository.{act}.{side}.{kind}", statistics.median(found))
 
 
 def _size(place: Path) -> int:
     return sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
 
 
-def _round(sides: Sides, source: Path, tiny: Path) -> None:
-    scratch = sides.scratch
-    ours, theirs, target = scratch / "ours", scratch / "theirs", scratch / "target"
-    Repository.init(FileBank(path=str(ours)), passwords=[PASSWORD], now=datetime.now(UTC))
-    if sides.has_peer:
-        sides.theirs("init", "init", "--repository-version", "2")
-    tree = sides.ours("mixed", "save", source)
-    if sides.has_peer:
-        sides.theirs("mixed", "backup", str(source))
-        sides.add("ours", "size", _size(ours))
-        sides.add("theirs", "size", _size(theirs))
-    sides.ours("unchanged", "save", source, tree)
-    if sides.has_peer:
-        sides.theirs("unchanged", "backup", str(source))
-    sides.ours("restore", "restore", target)
-    shutil.rmtree(target)
-    if sides.has_peer:
-        sides.theirs("restore", "restore", "latest", "--target", str(target))
+def _fresh(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
+def _mixed(sides: Sides, source: Path) -> None:
+    """Every act on the mixed files, sides taking turns."""
+    target = sides.scratch / "target"
+    with sides.ours():
+        sides.restic("init", "init", "--repository-version", "2")
+        sides.borg("init", "init", "--encryption", "repokey")
+        tree = sides.act("mixed", "save", str(source))
+        sides.restic("mixed", "backup", str(source))
+        sides.borg("mixed", "create", "--compression", "zstd,3", "::first", str(source))
+        for side in ("seawall", "restic", "borg"):
+            if sides.place(side).exists():
+                sides.add(side, "size", bytes=_size(sides.place(side)))
+        sides.act("unchanged", "save", str(source), tree)
+        sides.restic("unchanged", "backup", str(source))
+        sides.borg("unchanged", "create", "--compression", "zstd,3", "::second", str(source))
+        sides.act("restore", "restore", str(_fresh(target)))
+        _fresh(target)
+        sides.restic("restore", "restore", "latest", "--target", str(target))
+        _fresh(target)
+        sides.borg("restore", "extract", "::second", cwd=target)
         shutil.rmtree(target)
-    sides.ours("check_data", "check_data", source)
-    if sides.has_peer:
-        sides.theirs("check_data", "check", "--read-data")
-    _prune(sides, source)
-    for place in (ours, theirs):
-        shutil.rmtree(place, ignore_errors=True)
-    Repository.init(FileBank(path=str(ours)), passwords=[PASSWORD], now=datetime.now(UTC))
-    sides.ours("tiny", "save", tiny)
-    if sides.has_peer:
-        sides.theirs("init", "init", "--repository-version", "2")
-        sides.theirs("tiny", "backup", str(tiny))
-    for place in (ours, theirs):
-        shutil.rmtree(place, ignore_errors=True)
+        sides.act("check_data", "check_data")
+        sides.restic("check_data", "check", "--read-data")
+        sides.borg("check_data", "check", "--verify-data")
+        _prune(sides, source)
+    _copies(sides, source, target)
+    for side in ("restic", "borg"):
+        shutil.rmtree(sides.place(side), ignore_errors=True)
 
 
 def _prune(sides: Sides, source: Path) -> None:
     """Keep a snapshot of every other folder only, and prune all that the rest had."""
-    half = sides.scratch / "half"
-    half.mkdir()
+    part = sides.scratch / "part"
+    part.mkdir()
     for folder in sorted(source.iterdir())[::2]:
-        folder.rename(half / folder.name)
-    for _ in range(2):
-        sides.ours("half", "save", half)
-    opened = Repository.open(
-        FileBank(path=str(sides.scratch / "ours")), password=PASSWORD, now=datetime.now(UTC)
-    )
-    for snapshot in opened.snapshots()[1:-1]:
-        opened.forget(snapshot.id)
-    sides.ours("prune", "prune", source)
-    if sides.has_peer:
-        sides.theirs("half", "backup", str(half))
-        sides.theirs("half", "forget", "--keep-last", "1", "--group-by", "host")
-        sides.theirs("prune", "prune", "--max-unused", "0")
-    for folder in half.iterdir():
+        folder.rename(part / folder.name)
+    sides.act("part", "save", str(part))
+    sides.restic("part", "backup", str(part))
+    sides.restic("forget", "forget", "--keep-last", "1", "--group-by", "host")
+    sides.act("prune", "prune")
+    sides.restic("prune", "prune", "--max-unused", "0")
+    for folder in part.iterdir():
         folder.rename(source / folder.name)
-    half.rmdir()
+    part.rmdir()
+
+
+def _copies(sides: Sides, source: Path, target: Path) -> None:
+    """What a copy costs without a repository."""
+    sides.run("cp", "mixed", "cp", "-a", str(source), str(target))
+    shutil.rmtree(target)
+    if sides.has["tar"] and sides.has["zstd"]:
+        archive = sides.scratch / "archive"
+        sides.run(
+            "tar_zstd", "mixed", "sh", "-c", f"tar -C '{source}' -cf - . | zstd -q -3 -T2 -o '{archive}'"
+        )
+        sides.add("tar_zstd", "size", bytes=archive.stat().st_size)
+        _fresh(target)
+        sides.run("tar_zstd", "restore", "sh", "-c", f"zstd -q -dc '{archive}' | tar -C '{target}' -xf -")
+        shutil.rmtree(target)
+        archive.unlink()
+
+
+def _once(sides: Sides, act: str, source: Path) -> None:
+    """One first backup of some files by the repositories."""
+    with sides.ours():
+        sides.restic("init", "init", "--repository-version", "2")
+        sides.act(act, "save", str(source))
+        sides.restic(act, "backup", str(source))
+        if act == "tiny":
+            sides.borg("init", "init", "--encryption", "repokey")
+            sides.borg(act, "create", "--compression", "zstd,3", "::first", str(source))
+    for side in ("restic", "borg"):
+        shutil.rmtree(sides.place(side), ignore_errors=True)
+
+
+def _dump(sides: Sides, first: Path, second: Path) -> None:
+    """The bytes that the second version of a dump adds."""
+    words = ("sh", "-c", 'restic --no-cache --quiet backup --stdin < "$0"')
+    with sides.ours():
+        sides.restic("init", "init", "--repository-version", "2")
+        for number, path in enumerate((first, second)):
+            before = {
+                side: _size(sides.place(side)) for side in ("seawall", "restic") if sides.place(side).exists()
+            }
+            sides.act(f"dump_{number + 1}", "dump", str(path))
+            if sides.has["restic"]:
+                sides.run("restic", f"dump_{number + 1}", *words, str(path))
+            if number:
+                for side, size in before.items():
+                    sides.add(side, "dump", bytes=_size(sides.place(side)) - size)
+    shutil.rmtree(sides.place("restic"), ignore_errors=True)
+
+
+def _million(sides: Sides) -> None:
+    """Ours alone, once: what is asked is its memory."""
+    source = sides.scratch / "million"
+    source.mkdir()
+    sources.small_files(source, MILLION_FILES, per_folder=1000, largest=200)
+    with sides.ours():
+        sides.act("million", "save", str(source))
+    shutil.rmtree(source)
 
 
 def _big(scratch: Path) -> None:
-    source, tiny = scratch / "source", scratch / "tiny"
-    for folder in (source, tiny):
+    mixed, half, tiny = scratch / "source", scratch / "half", scratch / "tiny"
+    first, second = scratch / "first.sql", scratch / "second.sql"
+    for folder in (mixed, half, tiny):
         folder.mkdir()
-    make_source(source)
-    make_tiny(tiny)
+    tell("repository.mixed.source_mib", sources.real_files(mixed, MIXED_BYTES) / 1024**2)
+    sources.real_files(half, MIXED_BYTES // 2)
+    sources.small_files(tiny, TINY_FILES)
+    if DUMP_BYTES:
+        sources.dumps(first, second, DUMP_BYTES)
     sides = Sides(scratch)
     for _ in range(ROUNDS):
-        _round(sides, source, tiny)
+        _mixed(sides, mixed)
+        _once(sides, "half", half)
+        if TINY_FILES:
+            _once(sides, "tiny", tiny)
+    if DUMP_BYTES:
+        _dump(sides, first, second)
+    if MILLION_FILES:
+        _million(sides)
     sides.show()
 
 
@@ -270,7 +399,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 5:
-        act(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4] or None)
+    if sys.argv[1:] == ["serve"]:
+        serve()
     else:
         main()

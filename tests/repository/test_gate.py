@@ -173,14 +173,15 @@ def test_a_save_killed_at_random_points_harms_nothing(restic: Restic, source: Pa
     Repository.init(FolderBank(restic.repository), passwords=[PASSWORD], now=NOW)
     noise = random.Random(7)
     (source / "more").write_bytes(noise.randbytes(40_000_000))
-    for _ in range(6):
+    for _ in range(4):
         child = _start("save", restic.repository, source)
         try:
             child.wait(timeout=noise.uniform(0.5, 2.5))
         except subprocess.TimeoutExpired:
             child.send_signal(signal.SIGKILL)
             child.wait()
-        restic.run("unlock", "--remove-all")
+        for left in (restic.repository / "locks").glob("*"):
+            left.unlink()
         _clean(restic)
     commit(_open(restic), source)
     _clean(restic)
@@ -202,7 +203,7 @@ def test_both_find_the_same_harm_and_a_repair_and_a_backup_mend_it(
         pack.write_bytes(content[: len(content) // 2])
     else:
         pack.unlink()
-    restic.run("check", "--read-data", code=1)
+    restic.run("check", *(["--read-data"] if harm == "flip" else []), code=1)
     opened = _open(restic)
     assert opened.check(read_data=True) != []
     lock = opened.lock(now=NOW, exclusive=True)
