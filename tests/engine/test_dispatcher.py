@@ -416,6 +416,19 @@ def test_a_bound_run_waits_for_its_host_until_its_timeout(ground: Ground) -> Non
     assert ground.runs()[0].error["code"] == "host_unavailable"
 
 
+def test_a_bound_run_may_wait_for_its_host_for_a_day(ground: Ground) -> None:
+    """Its timeout in microseconds is more than a plain number of the database holds."""
+    operation = ground.operation(ground.trigger())
+    ground.database.write(
+        "test.bind", lambda tx: scheduled_operations.update(tx, operation.id, host="elsewhere")
+    )
+    ground.go_to(60)
+    ground.claim_all()
+    assert ground.database.write("test.reap", lambda tx: run_rows.reap(tx, host="here")) == 0
+    ground.go_to(60 + 86_401)
+    assert ground.database.write("test.reap", lambda tx: run_rows.reap(tx, host="here")) == 1
+
+
 def test_what_was_queued_in_time_but_not_started_within_its_window_is_dropped(ground: Ground) -> None:
     operation = ground.operation(ground.trigger(window=30))
     ground.go_to(60)

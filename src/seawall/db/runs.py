@@ -478,8 +478,9 @@ def _take_over(tx: Tx, condition: sa.ColumnElement[bool]) -> int:
 
 def _fail_absent(tx: Tx, host: str) -> int:
     lasting = sa.func.coalesce(runs.c.started_at, runs.c.expected_at)
-    # Instants are stored as microseconds; the sum is made of the stored numbers.
-    until = sa.type_coerce(lasting, sa.BigInteger) + runs.c.timeout_s * 1_000_000
+    # Instants are stored as microseconds; the sum is made of the stored numbers, as wide as those are.
+    timeout = sa.cast(runs.c.timeout_s, sa.BigInteger) * sa.literal(1_000_000, sa.BigInteger)
+    until = sa.type_coerce(lasting, sa.BigInteger) + timeout
     is_idle = sa.or_(
         runs.c.state == RunState.QUEUED,
         sa.and_(among(runs.c.state, RUNNING_STATES), runs.c.lease_until_at < tx.now),
