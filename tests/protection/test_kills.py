@@ -71,6 +71,20 @@ def _end_movers(side: Side) -> None:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
+def test_a_maintenance_waits_until_the_lock_of_its_killed_mover_is_gone(
+    side: Side, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository_id = side.protect(side.plan(("directory", source))).repository_id
+    _end_movers(side)
+    monkeypatch.setenv("SEAWALL_FAILPOINTS", "repository.lock.after_put=kill")
+    with pytest.raises(MoverDiedError, match="signal 9"):
+        side.engine.maintain(side.context(), repository_id=repository_id)
+    monkeypatch.delenv("SEAWALL_FAILPOINTS")
+    _end_movers(side)
+    figures = side.engine.maintain(side.context(), repository_id=repository_id)
+    assert (figures["snapshots"], side.locks()) == (1, [])
+
+
 class Doomed(MemoryContext):
     """A run that is cancelled while its mover holds the lock: right before the commit point."""
 

@@ -32,6 +32,8 @@ class MaintainFlow:
         if repository.format_id is None:
             return {"is_made": False}
         place = ground.place(repository)
+        # A prune goes beside no other one: neither beside the lock of one that was killed on this host.
+        ground.movers.await_locks(context.check)
         with ground.movers.use(context.check) as mover:
             figures = self._reconcile(mover, place)
             context.confirm_lease()

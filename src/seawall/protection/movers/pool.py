@@ -290,6 +290,18 @@ class MoverPool:
                 continue
             shutil.rmtree(folder, ignore_errors=True)
 
+    def await_locks(self, check: Check) -> None:
+        """Wait until the locks of movers that are known to be dead have gone, or could not be removed.
+
+        For work that such a lock is in the way of: it may be the lock of its own former attempt.
+        """
+        with self._changed:
+            cleaners = list(self._cleaners)
+        for cleaner in cleaners:
+            while cleaner.is_alive():
+                cleaner.join(_LOOK_EVERY_MS / 1000)
+                check()
+
     def _take(self, check: Check) -> Mover:
         with self._changed:
             while True:
