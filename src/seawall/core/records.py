@@ -191,6 +191,10 @@ class Provider:
     resource_types: tuple[str, ...]
     limits: Json = field(default_factory=dict)
     """How fast its bank may be used, and how often it is asked again."""
+    adopted: str | None = None
+    """The id of the one repository that lies at the root of its bank, when somebody else made it."""
+    engine: str = "seawall"
+    """What reads and writes directories: ``seawall`` itself, or an installed ``restic``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,8 @@ class Ground:
             "bank": provider.bank,
             "bank_options": provider.bank_options,
             "limits": provider.limits,
+            "adopted": provider.adopted,
+            "engine": provider.engine,
             "password": password,
             "format_id": repository.format_id,
         }

@@ -10,6 +10,7 @@
     resource_types: [directory] # which are allowed on it; all when left out
     limits:                     # of the bank; may be left out
       upload_bytes_per_s: 10000000
+    engine: restic              # who reads and writes directories; Seawall itself when left out
 
 A file that breaks a rule becomes a fault that anybody can see, and every other provider works.
 """
@@ -59,11 +60,15 @@ _SCHEMA: Final[Mapping[str, Any]] = {
             "uniqueItems": True,
         },
         "limits": LIMITS_SCHEMA,
+        "adopted": {"type": "string", "minLength": 1},
+        "engine": {"enum": ["seawall", "restic"]},
     },
     "required": ["id", "name", "bank"],
     "additionalProperties": False,
 }
-_PLAIN: Final = ("id", "name", "description", "bank.type", "bank.path", "resource_types")
+_PLAIN: Final = (
+    "id", "name", "description", "bank.type", "bank.path", "resource_types", "limits", "adopted", "engine",
+)  # fmt: skip
 # Karbor's file bank by its entry point and by its class.
 _KARBOR_FILE_BANKS: Final = ("karbor-fs-bank-plugin", "file_system_bank_plugin.FileSystemBankPlugin")
 
@@ -108,7 +113,9 @@ class Providers:
     def open_bank(self, provider: Provider) -> Bank:
         """Its bank with its layers, the caller's to close."""
         plugin = self._banks.get(provider.bank)
-        return opening.open_bank(plugin, provider.bank_options, provider.limits, self._clock)
+        return opening.open_bank(
+            plugin, provider.bank_options, provider.limits, self._clock, adopted=provider.adopted
+        )
 
     def local_banks(self) -> dict[Path, str]:
         """The banks that are folders of this host, and whose: they are never backed up."""
@@ -153,8 +160,9 @@ def parse(file: OperatorFile) -> Provider | None:
     else:
         values = operator_files.parse_yaml(file)
     wrong = json_schema.faults(_SCHEMA, values, "")
-    if isinstance(values.get("id"), str) and _uuid(values["id"]) is None:
-        wrong.append(FieldFault("id", values["id"], "must be a UUID"))
+    for name in ("id", "adopted"):
+        if isinstance(values.get(name), str) and _uuid(values[name]) is None:
+            wrong.append(FieldFault(name, values[name], "must be a UUID"))
     if wrong:
         raise ConfigurationError([_shown(one) for one in wrong])
     options = {key: value for key, value in values["bank"].items() if key != "type"}
@@ -166,6 +174,8 @@ def parse(file: OperatorFile) -> Provider | None:
         bank_options=options,
         resource_types=tuple(values.get("resource_types", ())),
         limits=values.get("limits", {}),
+        adopted=values.get("adopted"),
+        engine=values.get("engine", "seawall"),
     )
 
 
@@ -208,6 +218,10 @@ def write(folder: Path, name: str, provider: Provider) -> Path:
         values["resource_types"] = list(provider.resource_types)
     if provider.limits:
         values["limits"] = dict(provider.limits)
+    if provider.adopted is not None:
+        values["adopted"] = provider.adopted
+    if provider.engine != "seawall":
+        values["engine"] = provider.engine
     path = folder / f"{name}.yaml"
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     write_private(path, "# A provider: where checkpoints go. Its id must stay as it is.\n" + text)

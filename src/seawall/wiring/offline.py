@@ -3,31 +3,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from seawall.core.errors import InvalidInputError, NotFoundError
 from seawall.core.records import Repository as RepositoryRow
+from seawall.db import projects
 from seawall.db import repositories as rows
 from seawall.db.migrations import upgrade
 from seawall.db.session import Database
 from seawall.protection import allowlist, recovery_kit, repositories
 from seawall.protection import recover as recovery
+from seawall.protection.adopt import Adopted, adopt
 from seawall.protection.providers import Providers
 from seawall.protection.recover import Recovered
 from seawall.repository import Repository
-from seawall.repository.locks import RepositoryLock
 from seawall.runtime.config import Settings
 from seawall.runtime.lifecycle import exclusive
 from seawall.runtime.secrets import InstallKey
-from seawall.sdk.bank import SubBank
+from seawall.sdk.bank import Bank, SubBank
 from seawall.sdk.clock import Clock
 from seawall.wiring import plugins
 from seawall.wiring.install import ADMIN
-
-Json = dict[str, Any]
+from seawall.wiring.opened_repository import OpenedRepository
 
 
 @contextmanager
@@ -101,62 +102,106 @@ class RecoveryKit:
             return database.write("kit.acknowledge", lambda tx: recovery_kit.acknowledge(tx, None))
 
 
-class OpenedRepository:
-    """A repository on its bank, for people who look into it."""
+@dataclass(frozen=True, slots=True)
+class RepositoryPlace:
+    """Which repository is meant: one of the installation, or any that lies in a folder."""
 
-    def __init__(self, repository: Repository, clock: Clock) -> None:
-        self._repository = repository
-        self._clock = clock
-
-    def snapshots(self, tags: Sequence[str]) -> list[Json]:
-        return [
-            {
-                "id": one.id,
-                "time": one.time.isoformat(),
-                "hostname": one.hostname,
-                "paths": list(one.paths),
-                "tags": list(one.tags),
-                "tree": one.tree,
-            }
-            for one in self._repository.snapshots(tags)
-        ]
-
-    def check(self, *, read_data: bool) -> list[str]:
-        """What is damaged, a line each; under a shared lock, so that nothing is removed meanwhile."""
-        lock = RepositoryLock.acquire(self._repository.bank, self._repository.key, now=self._clock.now())
-        try:
-            found = self._repository.check(
-                read_data=read_data, progress=lambda *_: lock.keep(self._clock.now())
-            )
-        finally:
-            lock.release()
-        return [str(one) for one in found]
-
-    def locks(self) -> list[Json]:
-        return [
-            {
-                "id": one.id,
-                "time": one.time.isoformat(),
-                "hostname": one.hostname,
-                "exclusive": one.exclusive,
-            }
-            for one in self._repository.locks()
-        ]
+    repository: str | None = None
+    """Its id; the only one when there is no more than one."""
+    at: Path | None = None
+    """The folder of a repository, as ``restic -r`` takes it; it needs no installation."""
+    password: Callable[[], str] | None = None
+    """Asks for the password of the one in a folder; of the installation's own ones it is known."""
 
 
 @contextmanager
-def open_repository(settings: Settings, clock: Clock, which: str | None) -> Iterator[OpenedRepository]:
-    """Open a repository by its id, or the only one there is."""
+def open_repository(
+    settings: Settings, clock: Clock, place: RepositoryPlace, *, read_index: bool = True
+) -> Iterator[OpenedRepository]:
+    """Open a repository. Without its index it can be repaired when an index file is damaged."""
+    with _bank_and_password(settings, clock, place) as (bank, password):
+        opened = Repository.open(bank, password=password(), now=clock.now(), read_index=read_index)
+        yield OpenedRepository(opened, clock)
+
+
+def init_repository(settings: Settings, clock: Clock, place: RepositoryPlace) -> str:
+    """Make a repository: in a folder with its own password, or one of the installation before its first use.
+
+    Its id. If the process dies here, it is there whole or the same command makes it.
+    """
+    if place.at is not None:
+        with _bank_and_password(settings, clock, place) as (bank, password):
+            return Repository.init(bank, passwords=[password()], now=clock.now()).id
     with opened_installation(settings, clock) as (database, install_key):
-        found = _chosen(database.read(rows.listed), which)
-        providers = Providers(settings.folder.providers, plugins.load_banks())
-        bank = providers.open_bank(providers.get(found.provider_id))
+        found = _chosen(database.read(rows.listed), place.repository)
+        words = [
+            database.read(lambda c: repositories.password(c, install_key, found.id)),
+            database.read(lambda c: repositories.recovery_key(c, install_key, found.id)),
+        ]
+        with _bank_of(settings, clock, found) as bank:
+            made = Repository.init(bank, passwords=words, now=clock.now()).id
+        database.write("repositories.format", lambda tx: rows.set_format_id(tx, found.id, made))
+        return made
+
+
+def adopt_repository(
+    settings: Settings,
+    clock: Clock,
+    *,
+    name: str,
+    bank: str,
+    options: dict[str, Any],
+    password: str,
+) -> Adopted:
+    """Take over a repository that restic made, as a provider of its own, for the admin project."""
+    folder = settings.folder
+    with opened_installation(settings, clock) as (database, install_key):
+        banks = plugins.load_banks()
+        found = adopt(
+            folder.providers,
+            database,
+            install_key,
+            banks,
+            project_id=database.read(lambda c: projects.find(c, ADMIN)),
+            name=name,
+            bank=bank,
+            options=options,
+            password=password,
+        )
+        known = Providers(folder.providers, banks).list()
+        recovery_kit.ensure(folder.recovery_kit, database, install_key, known)
+    return found
+
+
+@contextmanager
+def _bank_and_password(
+    settings: Settings, clock: Clock, place: RepositoryPlace
+) -> Iterator[tuple[Bank, Callable[[], str]]]:
+    if place.at is not None:
+        assert place.password is not None
+        options = {"path": str(place.at.expanduser().absolute())}
+        bank = plugins.load_banks().get("file")(**options)
         try:
-            password = database.read(lambda c: repositories.password(c, install_key, found.id))
-            opened = Repository.open(SubBank(bank, found.id), password=password, now=clock.now())
-            yield OpenedRepository(opened, clock)
+            yield bank, place.password
         finally:
             bank.close()
+        return
+    with opened_installation(settings, clock) as (database, install_key):
+        found = _chosen(database.read(rows.listed), place.repository)
+        word = database.read(lambda c: repositories.password(c, install_key, found.id))
+        with _bank_of(settings, clock, found) as bank:
+            yield bank, lambda: word
+
+
+@contextmanager
+def _bank_of(settings: Settings, clock: Clock, found: RepositoryRow) -> Iterator[Bank]:
+    """The place of a repository of the installation."""
+    providers = Providers(settings.folder.providers, plugins.load_banks(), clock=clock)
+    bank = providers.open_bank(providers.get(found.provider_id))
+    try:
+        yield SubBank(bank, found.id)
+    finally:
+        bank.close()
 
 
 def _chosen(there: Sequence[RepositoryRow], which: str | None) -> RepositoryRow:

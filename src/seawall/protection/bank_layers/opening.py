@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from seawall.protection.bank_layers.adopted import AdoptedBank
 from seawall.protection.bank_layers.check import CheckBank
 from seawall.protection.bank_layers.limit import LimitBank
 from seawall.protection.bank_layers.retry import ATTEMPTS, RetryBank
@@ -31,9 +32,17 @@ LIMITS_SCHEMA: Final[Mapping[str, Any]] = {
 
 
 def open_bank(
-    plugin: type[Bank], options: Mapping[str, Any], limits: Mapping[str, Any], clock: Clock
+    plugin: type[Bank],
+    options: Mapping[str, Any],
+    limits: Mapping[str, Any],
+    clock: Clock,
+    *,
+    adopted: str | None = None,
 ) -> Bank:
-    """The bank with its layers; touches no store. The caller closes it."""
+    """The bank with its layers; touches no store. The caller closes it.
+
+    ``adopted`` is the id of the repository that lies at its root.
+    """
     bank = plugin(**options)
     is_local = bank.features.local_path is not None
     pace = {name: value for name, value in limits.items() if name != "attempts"}
@@ -42,4 +51,6 @@ def open_bank(
     if not is_local:
         bank = CheckBank(bank)
     attempts = limits.get("attempts", 1 if is_local else ATTEMPTS)
-    return RetryBank(bank, clock, attempts=attempts) if attempts > 1 else bank
+    if attempts > 1:
+        bank = RetryBank(bank, clock, attempts=attempts)
+    return bank if adopted is None else AdoptedBank(bank, adopted)

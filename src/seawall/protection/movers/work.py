@@ -158,7 +158,13 @@ class Worker:
                 PluginKind("seawall.banks", "bank_name", Bank, "seawall.protection.banks")  # type: ignore[type-abstract]  # a protocol stands for its kind
             )
         plugin = self._banks.get(str(place["bank"]))
-        return open_bank(plugin, place["bank_options"], place.get("limits", {}), self._clock)
+        return open_bank(
+            plugin,
+            place["bank_options"],
+            place.get("limits", {}),
+            self._clock,
+            adopted=place.get("adopted"),
+        )
 
     def _plugin(self, resource_type: str) -> ProtectionPlugin:
         if self._plugins is None:
