@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 
 import pytest
 from hypothesis import given
@@ -114,3 +115,22 @@ def test_marks_count_what_a_pack_has_of_them() -> None:
         marks.add(_id(101), BlobType.DATA)
     with pytest.raises(KeyError):
         marks.add(_id(9), BlobType.DATA, _id(10**9 + 2))
+
+
+def test_segments_of_any_sizes_merge_without_loss() -> None:
+    """Ids with equal first bytes, and sizes around those at which the table of a segment grows."""
+    noise = random.Random(5)
+    known = Index()
+    blobs: set[bytes] = set()
+    for number, size in enumerate((1, 7, 8, 9, 300, 2000, 2047, 2048, 5000, 1, 2, 12000, 3)):
+        fresh = [
+            bytes((noise.choice((0, 7, 255, noise.randrange(256))),)) + noise.randbytes(31)
+            for _ in range(size)
+        ]
+        packed = [PackedBlob(one, BlobType.DATA, 0, 40, 0) for one in fresh]
+        known.add_file(f"{number:064}", [(noise.randbytes(32), packed)])
+        blobs.update(fresh)
+        assert len(known) == len(blobs)
+    assert all(known.has(one, BlobType.DATA) for one in blobs)
+    assert {one.blob.id for one in known} == blobs
+    assert not any(known.has(noise.randbytes(32), BlobType.DATA) for _ in range(1000))

@@ -9,7 +9,7 @@ content of one repository is always cut the same way.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from pyfastcdc import FastCDC
 
@@ -17,6 +17,8 @@ from seawall.repository.crypto import Key
 
 FILE_AVERAGE_BYTES: Final = 1024 * 1024
 STREAM_AVERAGE_BYTES: Final = 256 * 1024
+STREAM_NORMALIZATION: Final[Literal[2]] = 2
+"""Lengths nearer to the average: a tenth less is stored for a change within a dump."""
 
 
 class Readable(Protocol):
@@ -52,11 +54,15 @@ class IterableReader:
 class Chunker:
     """Cuts for one repository. For one thread at a time."""
 
-    def __init__(self, key: Key, average_bytes: int) -> None:
+    def __init__(self, key: Key, average_bytes: int, *, normalization: Literal[1, 2] = 1) -> None:
         seed = int.from_bytes(key.derive("chunker seed")[:8], "little") >> 1  # it takes 63 bits
         self.min_bytes = average_bytes // 4
         self._cutter = FastCDC(
-            average_bytes, min_size=self.min_bytes, max_size=average_bytes * 8, seed=seed or 1
+            average_bytes,
+            min_size=self.min_bytes,
+            max_size=average_bytes * 8,
+            normalized_chunking=normalization,
+            seed=seed or 1,
         )
 
     def cut(self, source: Readable) -> Iterator[memoryview]:

@@ -12,8 +12,10 @@ when no file names it any more (``is_named``), so that a writer can say which pa
 
 from __future__ import annotations
 
+import itertools
 import struct
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -35,6 +37,7 @@ _RECORD_BYTES = _RECORD.size
 _TYPES: Final = {one.word: one for one in BlobType}
 _MAX_OFFSET = 2**32 - 1
 _BUCKET = 8
+_RANGES = 256
 _MAX_FANOUT_BITS = 24
 
 
@@ -49,20 +52,28 @@ class Location:
 class _Segment:
     """Sorted records and the table that finds them; immutable."""
 
-    def __init__(self, records: list[bytes]) -> None:
-        records.sort()
-        self.count = len(records)
+    def __init__(self, fresh: list[bytes], former: Sequence[_Segment] = ()) -> None:
+        """Of new records and those of other segments, merged by ranges: few are objects at any one time."""
+        fresh.sort()
+        self.count: int = len(fresh) + sum(segment.count for segment in former)
         self.bits = min(max((self.count // _BUCKET).bit_length(), 1), _MAX_FANOUT_BITS)
         shift = 32 - self.bits
         starts = array("I", bytes(4 * ((1 << self.bits) + 1)))
-        for record in records:
-            starts[(int.from_bytes(record[:4], "big") >> shift) + 1] += 1
-        total = 0
-        for bucket, number in enumerate(starts):
-            total += number
-            starts[bucket] = total
-        self.starts = starts
-        self.records = b"".join(records)
+        merged = bytearray(self.count * _RECORD_BYTES)
+        end = taken = 0
+        for top in range(_RANGES):
+            stop = bisect_left(fresh, bytes((top + 1,)), taken) if top + 1 < _RANGES else len(fresh)
+            records = fresh[taken:stop]
+            taken = stop
+            for segment in former:
+                records += segment.split(top)
+            records.sort()
+            for record in records:
+                starts[(int.from_bytes(record[:4], "big") >> shift) + 1] += 1
+            begin, end = end, end + len(records) * _RECORD_BYTES
+            merged[begin:end] = b"".join(records)
+        self.starts = array("I", itertools.accumulate(starts))
+        self.records = merged
 
     def find(self, prefix: bytes) -> int:
         """Byte position of the first record that begins with ``prefix`` (id and type), or -1."""
@@ -75,12 +86,16 @@ class _Segment:
                 return position
             position += 1
 
-    def split(self) -> list[bytes]:
-        """The records one by one, sorted."""
-        return [
-            self.records[start : start + _RECORD_BYTES]
-            for start in range(0, len(self.records), _RECORD_BYTES)
-        ]
+    def split(self, top: int) -> list[bytes]:
+        """The records whose ids begin with this byte one by one, sorted."""
+        if self.bits >= 8:
+            first, last = (self.starts[at << (self.bits - 8)] for at in (top, top + 1))
+        else:  # few: a bucket holds several first bytes
+            at = top >> (8 - self.bits)
+            first, last = self.starts[at], self.starts[at + 1]
+        part = bytes(self.records[first * _RECORD_BYTES : last * _RECORD_BYTES])
+        found = [part[start : start + _RECORD_BYTES] for start in range(0, len(part), _RECORD_BYTES)]
+        return found if self.bits >= 8 else [record for record in found if record[0] == top]
 
 
 def parse_file(value: codec.Json, what: str) -> Iterator[tuple[bytes, list[PackedBlob]]]:
@@ -254,9 +269,12 @@ class Index:
         if not records:
             return
         segments = list(self._segments)
-        while segments and segments[-1].count <= 4 * len(records):
-            records = segments.pop().split() + records
-        segments.append(_Segment(records))
+        former: list[_Segment] = []
+        count = len(records)
+        while segments and segments[-1].count <= 4 * count:
+            former.append(segments.pop())
+            count += former[-1].count
+        segments.append(_Segment(records, former))
         self._segments = tuple(segments)
 
     def has(self, blob_id: bytes, blob_type: BlobType) -> bool:
@@ -273,7 +291,7 @@ class Index:
                 return int.from_bytes(segment.records[position + 34 : position + 38], "little")
         return -1
 
-    def _location(self, record: bytes) -> Location:
+    def _location(self, record: bytes | bytearray) -> Location:
         blob_id, kind, number, offset, length, unpacked = _RECORD.unpack(record)
         return Location(self._packs[number], PackedBlob(blob_id, BlobType(kind), offset, length, unpacked))
 
@@ -385,5 +403,5 @@ class Marks:
         return sizes, counts
 
 
-def _number_at(records: bytes, position: int) -> int:
+def _number_at(records: bytes | bytearray, position: int) -> int:
     return int.from_bytes(records[position + 34 : position + 38], "little")

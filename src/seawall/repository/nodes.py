@@ -158,6 +158,11 @@ class Node:
             raise DamagedError(f"a tree holds an entry that is no node: {error!r}") from None
 
 
+def is_file_name(name: bytes) -> bool:
+    """Whether a file within a folder can have this name; anything else may lead out of the folder."""
+    return name not in (b"", b".", b"..") and b"/" not in name and b"\0" not in name
+
+
 def kind_of(mode: int) -> str | None:
     """The node type of an ``os.stat`` mode; None for what is not stored (sockets)."""
     found = _KINDS.get(stat.S_IFMT(mode))

@@ -153,14 +153,12 @@ class Packer:
     def flush(self) -> None:
         """On return every blob so far is in a durable pack and in a durable index file."""
         self.drain()
-        for kind, builder in self._builders.items():
-            if builder.blobs:
-                self._builders[kind] = PackBuilder(kind)
-                try:
-                    self._put(builder)
-                except BaseException:
-                    self._failed = True
-                    raise
+        left = [(kind, builder) for kind, builder in self._builders.items() if builder.blobs]
+        for kind, builder in left:
+            self._builders[kind] = PackBuilder(kind)
+            # Both at once: a bank takes two together sooner than one after the other.
+            self._running.append(self._workers.submit(self._put, builder))
+        self._reap(wait=True)
         self._save_index()
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from seawall.core.errors import ConflictError, InvalidInputError, NotFoundError
-from seawall.repository import config, keys, locks, nodes, snapshot, tar
+from seawall.repository import config, keys, locks, nodes, snapshot, tar, zipped
 from seawall.repository.check import Check
 from seawall.repository.crypto import Key
 from seawall.repository.faults import Fault
@@ -270,6 +270,10 @@ class Repository:
     def tar(self, tree_id: str, path: str = "") -> Iterator[bytes]:
         """A folder or file of a tree as a tar stream (see ``tar``); without a path the tree's entries."""
         return tar.stream(self._reader, self.find(tree_id, path))
+
+    def zip(self, tree_id: str, path: str = "") -> Iterator[bytes]:
+        """The same as a zip stream, which knows less of a file (see ``zipped``)."""
+        return zipped.stream(self._reader, self.find(tree_id, path))
 
     def restore(
         self,

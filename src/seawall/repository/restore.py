@@ -376,7 +376,7 @@ class Restore:
 
 
 def _check_name(name: bytes) -> None:
-    if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
+    if not nodes.is_file_name(name):
         raise _OddError("has a name that no file can have; it is not restored")
 
 

@@ -45,7 +45,7 @@ def stream(reader: Reader, node: Node) -> Iterator[bytes]:
 def _entry(
     reader: Reader, node: Node, above: bytes, links: dict[tuple[int, int], bytes], depth: int
 ) -> Iterator[bytes]:
-    if node.name in (b"", b".", b"..") or b"/" in node.name or b"\0" in node.name:
+    if not nodes.is_file_name(node.name):
         raise DamagedError(f"{os.fsdecode(above)}: holds a name that no file can have")
     path = above + node.name
     if node.type not in _TYPES:

@@ -27,6 +27,7 @@ from seawall.repository import codec, nodes, snapshot
 from seawall.repository.chunker import (
     FILE_AVERAGE_BYTES,
     STREAM_AVERAGE_BYTES,
+    STREAM_NORMALIZATION,
     Chunker,
     IterableReader,
     Readable,
@@ -88,7 +89,7 @@ class Writer:
         self._reader = Reader(bank, key, index)
         self._packer = Packer(bank, key, index, held=self._held, level=level)
         self._files = Chunker(key, FILE_AVERAGE_BYTES)
-        self._streams = Chunker(key, STREAM_AVERAGE_BYTES)
+        self._streams = Chunker(key, STREAM_AVERAGE_BYTES, normalization=STREAM_NORMALIZATION)
         self._reused: set[int] = set()
 
     def _held(self) -> None:
@@ -393,6 +394,6 @@ def _gone(what: str) -> ConflictError:
 
 def _checked_name(name: str) -> bytes:
     encoded = os.fsencode(name)
-    if encoded in (b"", b".", b"..") or b"/" in encoded or b"\0" in encoded:
+    if not nodes.is_file_name(encoded):
         raise InvalidInputError.of("name", name, "must be a file name: not empty, no `/`, not `.` or `..`")
     return encoded
