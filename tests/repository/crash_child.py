@@ -13,7 +13,7 @@ from tests.repository.conftest import NOW, PASSWORD, commit
 
 
 def main(act: str, repository: Path, path: Path) -> None:
-    """``init``, ``save``, ``restore``, ``forget``, ``keys``; ``prune...`` (the path is then a time)."""
+    """``init``, ``save``, ``restore``, ``forget``, ``keys``, ``repair``; ``prune...`` (its path is a time)."""
     bank = FolderBank(repository)
     if act == "init":
         Repository.init(bank, passwords=[PASSWORD], now=NOW)
@@ -31,6 +31,8 @@ def main(act: str, repository: Path, path: Path) -> None:
         opened.restore(opened.snapshots()[-1].tree, path)
     elif act == "forget":
         opened.forget(opened.snapshots()[-1].id)
+    elif act == "repair":
+        opened.repair(opened.lock(now=NOW, exclusive=True), clock=lambda: NOW, read_data=True)
     elif act == "keys":
         opened.remove_key(opened.add_key("another"))
     else:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -141,11 +142,52 @@ def test_a_killed_init_opens_or_can_be_done_again(what: str, when: str, tmp_path
         assert (what, when) == ("config", "after")
 
 
-@pytest.mark.parametrize("when", ["before_put", "after_put", "before_delete", "after_delete"])
-def test_a_killed_change_of_key_slots_keeps_the_old_one(when: str, repository_path: Path) -> None:
-    _killed(f"repository.key.{when}", "keys", repository_path, repository_path)
+@pytest.mark.parametrize(
+    ("point", "slots"),
+    [("key.before_put", 1), ("key.after_put", 2), ("key.before_delete", 2), ("key.after_delete", 1)],
+)
+def test_a_killed_change_of_key_slots_keeps_the_old_one(
+    point: str, slots: int, repository_path: Path
+) -> None:
+    _killed(f"repository.{point}", "keys", repository_path, repository_path)
     opened = Repository.open(FolderBank(repository_path), password=PASSWORD, now=NOW)
-    assert len(opened.keys()) == (2 if when in ("after_put", "before_delete") else 1)
+    assert len(opened.keys()) == slots
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "repair.before_put",
+        "repair.after_put",
+        "index.before_put",
+        "index.after_put",
+        "index.before_delete",
+        "index.after_delete",
+    ],
+)
+def test_a_killed_repair_loses_nothing_more_and_can_be_done_again(
+    point: str, repository_path: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "many"
+    source.mkdir()
+    for number in range(4):
+        (source / str(number)).write_bytes(os.urandom(100_000))
+    bank = FolderBank(repository_path)
+    commit(Repository.open(bank, password=PASSWORD, now=NOW), source)
+    largest = max(repository_path.glob("data/*/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[50] ^= 1  # in the first blob; the others can be saved
+    largest.write_bytes(content)
+    _killed(f"repository.{point}", "repair", repository_path, source)
+    again = Repository.open(bank, password=PASSWORD, now=NOW)
+    again.remove_stale_locks(now=NOW + timedelta(hours=1))
+    lock = again.lock(now=NOW, exclusive=True)
+    again.repair(lock, clock=lambda: NOW, read_data=True)
+    lock.release()
+    again.refresh()
+    commit(again, source)
+    assert Repository.open(bank, password=PASSWORD, now=NOW).check(read_data=True) == []
+    assert _all_whole(again, tmp_path / "restored")[-1] == _content(source)
 
 
 @pytest.mark.parametrize("act", ["link", "rename", "fsync"])
