@@ -20,6 +20,12 @@ CHANGES = [
     ("Antarctica/Troll", "2026-03-28", "2026-10-24"),
     ("Africa/Casablanca", "2026-03-21", "2026-02-14"),
     ("America/Havana", "2026-03-07", "2026-10-31"),
+    ("Europe/Dublin", "2026-03-28", "2026-10-24"),
+    ("Europe/Paris", "2100-03-27", "2100-10-30"),
+    # once only: a day left out, half an hour by law, both ways
+    ("Pacific/Apia", "2011-12-29"),
+    ("America/Caracas", "2007-12-08"),
+    ("America/Caracas", "2016-04-30"),
 ]
 SPANS = [(zone, day) for zone, *days in CHANGES for day in days]
 
@@ -54,7 +60,7 @@ def walked(
 def due(zone: str, day: str, pattern: str, **rules: str) -> list[datetime]:
     first = datetime.fromisoformat(day).replace(tzinfo=UTC)
     given = {"format": "crontab", "pattern": pattern, "timezone": zone, **rules}
-    one = parse_time_properties({**given, "start_time": "2026-01-01 00:00:00"}, now=first, min_interval_s=60)
+    one = parse_time_properties({**given, "start_time": f"{day} 00:00:00"}, now=first, min_interval_s=60)
     return times_between(one, first - timedelta(seconds=1), first + timedelta(days=3))
 
 

@@ -249,7 +249,7 @@ def _read_term(field: _Field, term: str) -> range:
     elif "-" in base:
         first, _, last = base.partition("-")
         low, high = _value(field, first), _value(field, last)
-        if field is _WEEKDAY and high == 0:
+        if field is _WEEKDAY and high == 0 < low:
             high = 7
         if high < low:
             raise ValueError(f"{field.name} {base!r} must not end before it begins")
