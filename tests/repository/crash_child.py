@@ -13,7 +13,7 @@ from tests.repository.conftest import NOW, PASSWORD, commit
 
 
 def main(act: str, repository: Path, path: Path) -> None:
-    """``init``, ``save``, ``restore``, ``forget``, ``keys``, ``repair``; ``prune...`` (its path is a time)."""
+    """``init``, ``save``, ``restore``, ``forget``, ``keys``, ``repair``; ``prune...`` (path: a time)."""
     bank = FolderBank(repository)
     if act == "init":
         Repository.init(bank, passwords=[PASSWORD], now=NOW)
