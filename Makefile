@@ -51,6 +51,7 @@ bench: bench-serve bench-engine bench-protection bench-repository ## every figur
 
 bench-engine: $(READY) ## how late a burst fires, how many runs end in a second
 	@$(BIN)/python -m bench.engine
+	@$(BIN)/python -m bench.schedules
 
 bench-protection: $(READY) ## a small backup through the running service
 	@$(BIN)/python -m bench.protection
