@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
 
 from seawall.cli.nouns import Noun, add_delete, add_list, add_show, connection, find
-from seawall.cli.output import Form, FormOption, Json, instant, say, show_item, show_list
+from seawall.cli.output import Form, FormOption, Json, instant, note, say, show_item, show_list
 from seawall.core.errors import InvalidInputError
 
 TRIGGERS = Noun(
@@ -19,11 +20,14 @@ TRIGGERS = Noun(
     (
         ("id", "id"),
         ("name", "name"),
-        ("pattern", lambda one: f"{one['properties'].get('format')} {one['properties'].get('pattern')}"),
+        ("when", lambda one: _when(one["properties"])),
         ("next (UTC)", lambda one: instant(one["next_run_at"])),
         ("remark", lambda one: one["quarantine_reason"] or ("paused" if one["paused_at"] else "")),
     ),
 )
+
+# Their own commands import this module.
+_OPERATIONS = Noun("operation", "/scheduled_operations", "operations", "scheduled_operation", ())
 
 Property = Annotated[
     list[str] | None,
@@ -38,23 +42,66 @@ def register(app: typer.Typer) -> None:
     add_list(noun, TRIGGERS)
     add_show(noun, TRIGGERS)
     add_delete(noun, TRIGGERS)
-    for command in (create, update, pause, resume, preview):
+    for command in (create, update, pause, resume, preview, rotate_secret):
         noun.command()(command)
 
 
 def create(
     context: typer.Context,
     name: str,
-    form: Annotated[str, typer.Option("--format", help="crontab, calendar or interval.")],
-    pattern: Annotated[str, typer.Option(help="e.g. '0 2 * * *', 'RRULE:FREQ=DAILY' or 3600.")],
+    form: Annotated[str | None, typer.Option("--format", help="crontab, calendar or interval.")] = None,
+    pattern: Annotated[str | None, typer.Option(help="e.g. '0 2 * * *', 'RRULE:FREQ=DAILY' or 3600.")] = None,
+    webhook: Annotated[bool, typer.Option("--webhook", help="Fired by signed requests.")] = False,
+    amqp: Annotated[
+        str | None, typer.Option("--amqp", help="Fired by messages: a routing key, e.g. 'host.*.new.#'.")
+    ] = None,
+    conditions: Annotated[
+        list[str] | None,
+        typer.Option("--filter", help="With --amqp: path=value in the event's data; may be repeated."),
+    ] = None,
+    after: Annotated[
+        str | None, typer.Option("--after", help="Fired when this operation has ended: its id or name.")
+    ] = None,
+    states: Annotated[
+        list[str] | None,
+        typer.Option("--state", help="With --after: success (default), failed ...; may be repeated."),
+    ] = None,
     properties: Property = None,
     output: FormOption = Form.TABLE,
 ) -> None:
-    """Make a time trigger."""
-    wanted = {"format": form, "pattern": pattern, **_pairs(properties)}
-    body = {"trigger_info": {"name": name, "type": "time", "properties": wanted}}
+    """Make a trigger: by time (--format, --pattern), --webhook, --amqp or --after."""
+    given = {"--format": form, "--webhook": webhook or None, "--amqp": amqp, "--after": after}
+    chosen = [option for option, value in given.items() if value is not None]
+    if len(chosen) != 1:
+        rule = "give exactly one of --format (with --pattern), --webhook, --amqp and --after"
+        raise InvalidInputError.of("trigger", " ".join(chosen) or None, rule)
+    wanted: Json = dict(_pairs(properties))
     with connection(context) as api:
-        show_item(api.call("POST", "/triggers", body)["trigger_info"], output)
+        if webhook:
+            wanted["source"] = "webhook"
+        elif amqp is not None:
+            wanted |= {"source": "amqp", "routing_key": amqp, "filter": _conditions(conditions)}
+        elif after is not None:
+            wanted |= {"source": "operation", "operation_id": find(_OPERATIONS, api, after)}
+            wanted |= {"states": states} if states else {}
+        else:
+            wanted |= {"format": form, "pattern": pattern}
+        kind = "event" if form is None else "time"
+        body = {"trigger_info": {"name": name, "type": kind, "properties": wanted}}
+        _show_secret(api.call("POST", "/triggers", body)["trigger_info"], output)
+
+
+def rotate_secret(context: typer.Context, which: str, output: FormOption = Form.TABLE) -> None:
+    """Give a webhook trigger a new secret; the former one is refused at once."""
+    with connection(context) as api:
+        found = find(TRIGGERS, api, which)
+        _show_secret(api.call("POST", f"/triggers/{found}/rotate_secret")["trigger_info"], output)
+
+
+def _show_secret(trigger: Json, output: Form) -> None:
+    show_item(trigger, output)
+    if "secret" in trigger:
+        note("the secret is shown this once; keep it where the sender finds it")
 
 
 def update(
@@ -115,11 +162,35 @@ def preview(
     show_list(answer["times"], columns, output)
 
 
-def _pairs(given: list[str] | None) -> dict[str, str]:
+def _when(properties: Json) -> str:
+    """The properties of a trigger in a few words."""
+    match properties.get("source"):
+        case None:
+            return f"{properties.get('format')} {properties.get('pattern')}"
+        case "amqp":
+            return f"amqp {properties.get('routing_key')}"
+        case "operation":
+            return f"after {properties.get('operation_id')}: {', '.join(properties.get('states', ()))}"
+        case source:
+            return str(source)
+
+
+def _conditions(given: list[str] | None) -> Json:
+    """What a value looks like decides: 3, true and null are JSON, anything else is text."""
+    found: Json = {}
+    for path, text in _pairs(given, "--filter").items():
+        try:
+            found[path] = json.loads(text)
+        except ValueError:
+            found[path] = text
+    return found
+
+
+def _pairs(given: list[str] | None, option: str = "--property") -> dict[str, str]:
     found = {}
     for one in given or ():
         name, equals, value = one.partition("=")
         if not equals or not name:
-            raise InvalidInputError.of("--property", one, "must be name=value")
+            raise InvalidInputError.of(option, one, "must be name=value")
         found[name] = value
     return found

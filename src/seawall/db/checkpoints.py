@@ -23,7 +23,7 @@ from seawall.core.errors import InvalidInputError, NotFoundError
 from seawall.core.listing import ListQuery
 from seawall.core.records import Checkpoint, Json, Page
 from seawall.core.states import CHECKPOINT, RESTORABLE, CheckpointStatus, check_move
-from seawall.db import keyset, leases
+from seawall.db import keyset, leases, outbox
 from seawall.db.dialect import insert as dialect_insert
 from seawall.db.session import Connection, Tx
 from seawall.db.tables import checkpoints
@@ -128,7 +128,10 @@ def insert(tx: Tx, new: NewCheckpoint) -> Checkpoint:
     if new.run_id is not None:
         there = by_run(tx.connection, new.run_id)
         if there is not None:
+            if there.id == values["id"]:
+                outbox.note_checkpoints(tx, [there.id])
             return there
+    outbox.note_checkpoints(tx, [str(values["id"])])
     return get(tx.connection, str(values["id"]), project_id=None)
 
 
@@ -291,6 +294,8 @@ def move(tx: Tx, checkpoint_id: str, *, before: str | Collection[str], after: st
         .where(checkpoints.c.id == checkpoint_id, checkpoints.c.status.in_(wanted))
         .values(status=after, **values)
     )
+    if done.rowcount:
+        outbox.note_checkpoints(tx, [checkpoint_id])
     return done.rowcount > 0
 
 

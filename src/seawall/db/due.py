@@ -18,6 +18,7 @@ import orjson
 import sqlalchemy as sa
 
 from seawall.core.states import LIVE_RUN_STATES, RunKind
+from seawall.db import outbox
 from seawall.db.dialect import is_postgresql
 from seawall.db.session import Tx
 from seawall.db.tables import to_micros, triggers
@@ -179,6 +180,7 @@ def quarantine(tx: Tx, reasons: Mapping[int, str]) -> None:
         .values(next_run_at=None, quarantine_reason=sa.bindparam("b_reason")),
         [{"b_row": row, "b_reason": reason} for row, reason in reasons.items()],
     )
+    outbox.note_quarantined(tx, reasons)
 
 
 # --- runs --------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -56,6 +57,6 @@ def figures(connection: sa.Connection, now: datetime) -> Figures:
     )
 
 
-def _counts(connection: sa.Connection, query: sa.Select[tuple[str, int]]) -> dict[str, int]:
+def _counts(connection: sa.Connection, query: sa.Select[Any]) -> dict[str, int]:
     rows = connection.execute(query.group_by(runs.c.state))
     return {str(state): int(count) for state, count in rows}

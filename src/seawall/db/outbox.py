@@ -8,7 +8,7 @@ a row of ``install`` is the switch, so that all processes on one database agree.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,13 +19,13 @@ import sqlalchemy as sa
 from seawall.core.records import Json
 from seawall.db.dialect import insert as dialect_insert
 from seawall.db.session import Tx
-from seawall.db.tables import install, outbox, runs
+from seawall.db.tables import checkpoints, install, outbox, runs, triggers
 
 SWITCH = "outbox"
 
 RUN_STARTED = "io.seawall.run.started"
 RUN_ENDED = "io.seawall.run.ended"
-CHECKPOINT = "io.seawall.checkpoint"
+CHECKPOINT = "io.seawall.checkpoint.changed"
 TRIGGER_QUARANTINED = "io.seawall.trigger.quarantined"
 SERVICE_UP = "io.seawall.service.up"
 SERVICE_DOWN = "io.seawall.service.down"
@@ -96,6 +96,56 @@ def note_runs(tx: Tx, rows: Collection[int], type: str) -> None:
         }
         noted.append(_event(tx, type, f"run/{found.id}", found.project_id, data))
     _insert(tx, noted)
+
+
+_CHECKPOINT = (
+    "id",
+    "project_id",
+    "plan_id",
+    "plan_name",
+    "provider_id",
+    "scheduled_operation_id",
+    "run_id",
+    "status",
+    "reason",
+    "items",
+    "added_bytes",
+)
+
+
+def note_checkpoints(tx: Tx, ids: Collection[str]) -> None:
+    """Write down of these checkpoints which status they have now, if anybody is told."""
+    if not ids or not is_on(tx.connection):
+        return
+    columns = (checkpoints.c[name] for name in _CHECKPOINT)
+    query = sa.select(*columns).where(checkpoints.c.id.in_(ids)).order_by(checkpoints.c.row)
+    noted = []
+    for found in tx.connection.execute(query):
+        data = dict(zip(_CHECKPOINT, found, strict=True))
+        data["state"] = data["status"]
+        noted.append(_event(tx, CHECKPOINT, f"checkpoint/{found.id}", found.project_id, data))
+    _insert(tx, noted)
+
+
+def note_quarantined(tx: Tx, reasons: Mapping[int, str]) -> None:
+    """Write down of these triggers, by row key, why they do not fire any more, if anybody is told."""
+    if not reasons or not is_on(tx.connection):
+        return
+    query = sa.select(triggers.c.row, triggers.c.id, triggers.c.project_id, triggers.c.name).where(
+        triggers.c.row.in_(reasons)
+    )
+    noted = []
+    for row, trigger_id, project_id, name in tx.connection.execute(query):
+        data = {"id": trigger_id, "project_id": project_id, "name": name, "reason": reasons[row]}
+        noted.append(_event(tx, TRIGGER_QUARANTINED, f"trigger/{trigger_id}", project_id, data))
+    _insert(tx, noted)
+
+
+def note_service(tx: Tx, type: str, *, host: str, binary: str) -> None:
+    """Write down that a service has started, or has stopped in order, if anybody is told."""
+    note(
+        tx, type, subject=f"service/{host}/{binary}", project_id=None, data={"host": host, "service": binary}
+    )
 
 
 def _event(tx: Tx, type: str, subject: str, project_id: str | None, data: Json) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from seawall.core.errors import NotFoundError, StateError
 from seawall.core.listing import ListQuery
 from seawall.core.records import LogLine, Page, Run
 from seawall.core.states import CheckpointStatus, RestoreStatus, RunState
-from seawall.db import events, keyset
+from seawall.db import events, keyset, outbox
 from seawall.db.session import Tx
 from seawall.db.tables import checkpoints, restores, run_logs, runs
 
@@ -167,6 +167,7 @@ def end_interrupted(tx: Tx) -> dict[str, list[str]]:
         .scalars()
         .all()
     )
+    outbox.note_checkpoints(tx, failed_checkpoints)
     found = {"restore": list(failed_restores), "checkpoint": list(failed_checkpoints)}
     return {kind: ids for kind, ids in found.items() if ids}
 

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from seawall.core.errors import NotFoundError
 from seawall.core.records import Service
+from seawall.db import outbox
 from seawall.db.session import Tx
 from seawall.db.tables import services
 
@@ -21,6 +22,7 @@ def find_or_create(tx: Tx, *, host: str, binary: str, version: str, pid: int) ->
         "heartbeat_at": tx.now,
         "stopped_at": None,
     }
+    outbox.note_service(tx, outbox.SERVICE_UP, host=host, binary=binary)
     row = tx.connection.execute(
         sa.update(services)
         .where(services.c.host == host, services.c.binary == binary)
@@ -43,6 +45,8 @@ def beat(tx: Tx, service_id: int) -> None:
 def stopped(tx: Tx, service_id: int) -> None:
     """It has stopped in order."""
     _update(tx, service_id, stopped_at=tx.now)
+    service = get(tx.connection, service_id)
+    outbox.note_service(tx, outbox.SERVICE_DOWN, host=service.host, binary=service.binary)
 
 
 def enable(tx: Tx, service_id: int) -> None:

@@ -16,17 +16,20 @@ from typing import Any
 
 from seawall.core.errors import SeawallError
 from seawall.core.listing import ListQuery
-from seawall.db import checkpoints, projects, services, triggers
+from seawall.db import checkpoints, events, outbox, projects, services, triggers
 from seawall.db import repositories as repository_rows
 from seawall.db.session import Database
+from seawall.operation_engine.schedules import event_triggers
 from seawall.protection import repositories
 from seawall.protection.allowlist import AllowList
 from seawall.protection.providers import Providers
+from seawall.runtime.broker import Depth
 from seawall.runtime.config import Settings
 from seawall.runtime.registry import Plugins
 from seawall.runtime.secrets import InstallKey
 from seawall.sdk.clock import Clock
 from seawall.wiring import plugins
+from seawall.wiring.broker import broker_of, management_of
 from seawall.wiring.offline import opened_installation
 
 OK, WARNING, ERROR = "ok", "warning", "error"
@@ -36,6 +39,7 @@ _DOWN_AFTER = timedelta(seconds=30)
 _LEAST_FREE_BYTES = 1 << 30
 _LEAST_FREE_PERCENT = 5
 _MOST_SHOWN = 100
+_MUCH_UNTOLD = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ class _Examination:
             self._allow_lists,
             self._banks,
             self._services,
+            self._broker,
             self._schedules,
             self._checkpoints,
         )
@@ -105,6 +110,9 @@ class _Examination:
             self._database.read(
                 partial(repositories.recovery_key, install_key=self._install_key, repository_id=one.id)
             )
+        for trigger in self._database.read(lambda connection: events.listening(connection, events.WEBHOOK)):
+            if trigger.sealed_secret is not None:
+                self._install_key.open(trigger.sealed_secret, purpose=event_triggers.purpose(trigger.id))
         yield Finding(OK, "secrets", "the install key opens what is sealed")
 
     def _recovery_kit(self) -> Iterator[Finding]:
@@ -176,6 +184,35 @@ class _Examination:
             if not one.is_enabled:
                 yield Finding(WARNING, one.binary, f"is disabled on {one.host}: {one.disabled_reason}")
 
+    def _broker(self) -> Iterator[Finding]:
+        """Whether the broker answers, how its queues stand, and what it could not be told yet."""
+        waiting = self._database.read(outbox.count)
+        if waiting > _MUCH_UNTOLD:
+            yield Finding(WARNING, "outbox", f"{waiting} events wait to be told", "is the broker there?")
+        broker = broker_of(self._settings)
+        if broker is None:
+            yield Finding(OK, "broker", "not configured: no message fires a trigger")
+            return
+        try:
+            link = broker.open()
+        except SeawallError as error:
+            yield Finding(ERROR, "broker", str(error), "what happens waits in the outbox until it is back")
+            return
+        try:
+            yield Finding(OK, "broker", f"{broker.address} answers")
+            for name in (broker.names.inbox, broker.names.dead):
+                yield from _queue(link.depth(name), name, is_dead=name == broker.names.dead)
+        finally:
+            link.close()
+        management = management_of(self._settings)
+        alarms = None if management is None else management.alarms()
+        for alarm in alarms or ():
+            yield Finding(
+                ERROR, "broker", f"raises an alarm: {alarm}", "it takes no messages until it is over"
+            )
+        if alarms is None:
+            yield Finding(OK, "broker alarms", "unknown; management_url would tell")
+
     def _schedules(self) -> Iterator[Finding]:
         page = self._database.read(
             lambda c: triggers.page(c, ListQuery(limit=1000, all_projects=True), project_id=None)
@@ -197,3 +234,15 @@ class _Examination:
                 f"its newest backup failed: {held.reason}",
                 "nothing of it is deleted until one succeeds",
             )
+
+
+def _queue(depth: Depth | None, name: str, *, is_dead: bool) -> Iterator[Finding]:
+    if depth is None:
+        yield Finding(WARNING, f"queue {name}", "is not there", "the API makes it when it starts")
+    elif is_dead and depth.messages:
+        hint = "they are no CloudEvents; the audit log says what is wrong with each"
+        yield Finding(WARNING, f"queue {name}", f"{depth.messages} messages were rejected", hint)
+    elif not is_dead and not depth.consumers:
+        yield Finding(WARNING, f"queue {name}", "nobody takes its messages", "start it: seawall serve")
+    else:
+        yield Finding(OK, f"queue {name}", f"{depth.messages} messages, {depth.consumers} consumers")

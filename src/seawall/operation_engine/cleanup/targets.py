@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from seawall.core.errors import InvalidInputError
 from seawall.core.retention import RULES, Candidate, decide, parse_retention
 from seawall.core.states import RunKind
-from seawall.db import checkpoints, cleanup_rows, leases, run_rows, runs
+from seawall.db import checkpoints, cleanup_rows, events, leases, outbox, run_rows, runs
 from seawall.db.audit import SYSTEM_USER
 from seawall.db.cleanup_rows import RetentionScope
 from seawall.db.runs import NewRun
@@ -36,6 +36,8 @@ _DAY = timedelta(days=1)
 _AFTER_DELETES = timedelta(hours=1)
 _DEAD_SERVICE = timedelta(days=30)
 _IDEMPOTENCY_KEY = timedelta(days=2)
+# What no broker could be told for so long is old news.
+_OUTBOX = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ def targets(*, keep_runs: timedelta, error_checkpoints: timedelta) -> tuple[Targ
         Target("leases", _remove_leases),
         Target("services", _remove_services),
         Target("idempotency_keys", _remove_idempotency_keys),
+        Target("event_receipts", partial(_remove_receipts, age=keep_runs)),
+        Target("outbox", _trim_outbox),
     )
 
 
@@ -215,6 +219,18 @@ def _remove_services(tx: Tx, _position: int) -> Done:
 
 def _remove_idempotency_keys(tx: Tx, _position: int) -> Done:
     return Done(cleanup_rows.delete_old_idempotency_keys(tx, before=tx.now - _IDEMPOTENCY_KEY))
+
+
+def _remove_receipts(tx: Tx, position: int, *, age: timedelta) -> Done:
+    count = events.delete_receipts(tx, before=tx.now - age, limit=_CHUNK)
+    return Done(count, position + 1 if count == _CHUNK else None)
+
+
+def _trim_outbox(tx: Tx, _position: int) -> Done:
+    count = outbox.trim(tx, before=tx.now - _OUTBOX)
+    if count:
+        log.warning("events were given up: the broker could not be told for too long", events=count)
+    return Done(count)
 
 
 def _digest(ids: list[str]) -> str:
