@@ -12,7 +12,7 @@ N ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help setup fmt check test test-crash demo bench bench-engine bench-protection bench-repository \
-	bench-serve run docs clean
+	bench-serve simulate soak run docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -52,6 +52,7 @@ bench: bench-serve bench-engine bench-protection bench-repository ## every figur
 bench-engine: $(READY) ## how late a burst fires, how many runs end in a second
 	@$(BIN)/python -m bench.engine
 	@$(BIN)/python -m bench.schedules
+	@$(BIN)/python -m bench.executors
 
 bench-protection: $(READY) ## a small backup through the running service
 	@$(BIN)/python -m bench.protection
@@ -61,6 +62,12 @@ bench-repository: $(READY) ## CPU and memory of a mover beside restic
 
 bench-serve: $(READY) ## start, idle CPU, idle memory
 	@$(BIN)/python -m bench.serve
+
+simulate: $(READY) ## a year of a thousand schedules on a fake clock, against brute force; some minutes
+	$(BIN)/python -m tools.simulate
+
+soak: $(READY) ## engines and workers killed at random; MINUTES=n; every due time is accounted for once
+	$(BIN)/python -m tools.soak $(or $(MINUTES),10)
 
 run: $(READY) ## seawall serve on the data folder of this user
 	$(BIN)/seawall serve
