@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     """How many runs at once in this process."""
     coroutines: int = Field(default=5000, ge=1, le=20_000)
     """How many ``async def run`` operations wait at once in this process, with the executor ``coroutine``."""
-    celery_queue_prefix: str = Field(default="seawall", pattern=_WORD, max_length=100)
+    celery_queue_prefix: str = Field(default="seawall.runs", pattern=_WORD, max_length=100)
     """The executor ``celery`` rings at the queue of this name, and at ``<prefix>.<host>`` for bound runs."""
     doorbell_expires_s: float = Field(default=10, ge=1, le=600)
     """After how long a doorbell that nobody heard is forgotten, and rung again if there is still work."""

@@ -35,6 +35,7 @@ _TEND_S = 0.5
 _CONNECT_TIMEOUT_S = 4
 _HEARTBEAT_S = 10
 _RESTART_S = 5.0
+_STOP_S = 5.0
 _NOT_ROUTED = 404
 
 
@@ -49,7 +50,7 @@ class CeleryDoorbells:
         host: str,
         amqp_url: str | None,
         workers: int = 8,
-        celery_queue_prefix: str = "seawall",
+        celery_queue_prefix: str = "seawall.runs",
         doorbell_expires_s: float = 10,
     ) -> None:
         """Connects to nothing yet: ``ring`` does, and ``listen``."""
@@ -156,25 +157,31 @@ class CeleryDoorbells:
     # --- listening -----------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        from celery.worker import WorkController
-
         while not self._stopping.is_set():
             # Ends when it is told to, and with what Celery takes for fatal: then it is begun anew, for
             # meanwhile the dispatcher looks by itself.
-            WorkController(
-                app=self._app,
-                hostname=f"seawall@{self._host}",
-                pool="solo",
-                concurrency=1,
-                prefetch_multiplier=1,
-                without_mingle=True,
-                without_gossip=True,
-                without_heartbeat=True,
-            ).start()
+            try:
+                self._work()
+            except Exception:  # this thread is the ear of the process: it must go on
+                log.exception("the Celery worker failed")
             self._is_connected.clear()
             if not self._stopping.is_set():
                 log.error("the Celery worker has ended and is started again in %s s", _RESTART_S)
                 self._stopping.wait(_RESTART_S)
+
+    def _work(self) -> None:
+        from celery.worker import WorkController
+
+        WorkController(
+            app=self._app,
+            hostname=f"seawall@{self._host}",
+            pool="solo",
+            concurrency=1,
+            prefetch_multiplier=1,
+            without_mingle=True,
+            without_gossip=True,
+            without_heartbeat=True,
+        ).start()
 
     def _stop_listening(self) -> None:
         self._stopping.set()
@@ -184,9 +191,9 @@ class CeleryDoorbells:
         from celery.worker import state
 
         state.should_stop = 0
-        try:
-            thread.join()
-        finally:
+        thread.join(_STOP_S)
+        if not thread.is_alive():
+            # Else it hangs in a connection, and ends with the process.
             state.should_stop = None
 
     def _register(self, ring: Callable[[], None]) -> None:
