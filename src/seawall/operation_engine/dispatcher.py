@@ -101,6 +101,8 @@ class _Turn:
     # --- answers
     lost: list[Outcome] = field(default_factory=list)
     extended: list[Held] = field(default_factory=list)
+    settled: int = 0
+    """How many runs that nobody worked on."""
     claimed: list[ClaimedRun] = field(default_factory=list)
     waiting: int = 0
     """How many of the claimed, the first ones, are of ``async_types``."""
@@ -299,6 +301,10 @@ class Dispatcher:
         if turn.hand_back:
             failpoint("runs.hand_back.after_commit")
             self._wakeup.notify()
+        if turn.settled:
+            log.info("runs that nobody worked on were settled", runs=turn.settled)
+            # What was taken over waits for no doorbell.
+            self._hear_doorbell()
         for held in turn.extended:
             self._hear(held, lease_until=now + self._lease_s)
         if turn.limit:
@@ -340,8 +346,7 @@ class Dispatcher:
             turn.extended = runs.extend(tx, turn.held, lease_until=lease_until)
         if turn.is_reaping:
             self._is_enabled = services.get(tx.connection, self._service_row).is_enabled
-            if taken := runs.reap(tx, host=self._host):
-                log.info("runs that nobody worked on were settled", runs=taken)
+            turn.settled = runs.reap(tx, host=self._host)
         if turn.is_claiming and self._is_enabled:
             self._claim(tx, turn, lease_until)
             again = [one.row for one in turn.claimed if one.fence > 1]
