@@ -4,7 +4,8 @@
     row (protecting) -> a step for each resource, journaled -> lease confirmed -> snapshot -> row (available)
 
 A step is journaled while the mover is at the next one, and the lock on the repository goes while the row is
-written: neither waits for the other's disk.
+written: neither waits for the other's disk. The last step is journaled only if it made its bytes durable by
+itself: else its tree is in no index before the commit, and a resumed run does it again, journaled or not.
 
 If the process dies before the snapshot, a resumed run asks the index for every journaled tree and does again
 what is not whole. If it dies between snapshot and row, the resumed run finds the snapshot by the run's tag
@@ -264,10 +265,12 @@ class ProtectFlow:
         )
         return result
 
-    def _record(self) -> None:
+    def _record(self, *, is_last: bool = False) -> None:
         """Journal the step that has ended. If the process dies before, the step is done again."""
         if self._unrecorded is not None:
-            self._context.journal.record(*self._unrecorded)
+            step, result = self._unrecorded
+            if result["is_durable"] or not is_last:
+                self._context.journal.record(step, result)
             self._unrecorded = None
 
     def _notice(self, resource: Json) -> None:
@@ -345,7 +348,7 @@ class ProtectFlow:
                 "summary": {"total_files_processed": made.items, "total_bytes_processed": made.read_bytes},
             },
         )
-        self._record()
+        self._record(is_last=True)
         answer = mover.answer(check=context.check, confirm=context.confirm_lease)
         return replace(made, snapshot_id=answer["snapshot_id"])
 
