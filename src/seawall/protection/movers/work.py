@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +18,6 @@ from typing import Final
 
 from seawall.core.errors import (
     BankObjectMissingError,
-    ConfigurationError,
     ConflictError,
     DamagedError,
     NotFoundError,
@@ -31,12 +29,10 @@ from seawall.protection.movers import notes
 from seawall.protection.movers.frames import Json, shown
 from seawall.protection.movers.locking import SessionLock
 from seawall.protection.movers.recheck import missing_part
-from seawall.protection.movers.restic import Restic
-from seawall.protection.movers.restic_engine import Parts, ResticReader, ResticWriter
 from seawall.repository import Repository, Writer, locks
 from seawall.repository.locks import PRUNE
 from seawall.runtime.registry import PluginKind, Plugins, load_plugins
-from seawall.sdk.bank import Bank, ResticBank, SubBank
+from seawall.sdk.bank import Bank, SubBank
 from seawall.sdk.clock import Clock
 from seawall.sdk.protection import ProtectionPlugin, ResourceRef, StepContext
 
@@ -61,8 +57,6 @@ class _Session:
     repository: Repository
     lock: SessionLock
     writer: Writer
-    directories: ResticWriter | None
-    """What stores folders instead, with ``engine: restic``."""
     flushed_bytes: int = 0
 
 
@@ -159,24 +153,18 @@ class Worker:
         self._opened.pop(key).bank.close()
 
     def _bank(self, place: Json) -> Bank:
+        if self._banks is None:
+            self._banks = load_plugins(
+                PluginKind("seawall.banks", "bank_name", Bank, "seawall.protection.banks")  # type: ignore[type-abstract]  # a protocol stands for its kind
+            )
+        plugin = self._banks.get(str(place["bank"]))
         return open_bank(
-            self._bank_plugin(place),
+            plugin,
             place["bank_options"],
             place.get("limits", {}),
             self._clock,
             adopted=place.get("adopted"),
         )
-
-    def _plain_bank(self, place: Json) -> Bank:
-        """Without layers; it touches no store until it is used."""
-        return self._bank_plugin(place)(**place["bank_options"])
-
-    def _bank_plugin(self, place: Json) -> type[Bank]:
-        if self._banks is None:
-            self._banks = load_plugins(
-                PluginKind("seawall.banks", "bank_name", Bank, "seawall.protection.banks")  # type: ignore[type-abstract]  # a protocol stands for its kind
-            )
-        return self._banks.get(str(place["bank"]))
 
     def _plugin(self, resource_type: str) -> ProtectionPlugin:
         if self._plugins is None:
@@ -204,14 +192,10 @@ class Worker:
         lock = self._lock(arguments["place"])
         try:
             writer = repository.writer(lock, clock=self._clock.now)
-            directories = None
-            if _is_restic(arguments["place"]):
-                parts = self._parts(repository, lock)
-                directories = ResticWriter(writer, repository, self._restic(arguments["place"]), parts)
         except BaseException:
             self._release(lock)
             raise
-        self._session = _Session(repository, lock, writer, directories)
+        self._session = _Session(repository, lock, writer)
         return {"format_id": repository.id}
 
     def _call_end(self, _: Json) -> Json:
@@ -219,27 +203,9 @@ class Worker:
         if session is not None:
             try:
                 session.writer.close()
-                if session.directories is not None:
-                    session.directories.parts.forget()
             finally:
                 self._release(session.lock)
         return {}
-
-    def _parts(self, repository: Repository, lock: SessionLock) -> Parts:
-        parts = Parts(repository, self._clock, lock.inner.session)
-        parts.sweep()
-        return parts
-
-    def _restic(self, place: Json) -> Restic:
-        """The program on the same repository."""
-        bank = self._plain_bank(place)
-        try:
-            if not isinstance(bank, ResticBank):
-                raise ConfigurationError.of("engine", "restic", f"knows no bank of the type {place['bank']}")
-            below = "" if place.get("adopted") else str(place["repository_id"])
-            return Restic(bank.restic_address(below), place["password"])
-        finally:
-            bank.close()
 
     def _lock(self, place: Json, task: str = "") -> SessionLock:
         """A lock, and before it the note by which it is removed when this process is killed."""
@@ -267,8 +233,7 @@ class Worker:
         before = session.writer.added_bytes
         with _Scratch(arguments) as context_of:
             context = context_of(self._progress, arguments.get("parent_tree"))
-            writer = session.directories or session.writer
-            result = self._plugin(resource.type).protect(resource, writer, context)
+            result = self._plugin(resource.type).protect(resource, session.writer, context)
         added = session.writer.added_bytes
         is_durable = added - session.flushed_bytes >= _FLUSH_BYTES
         if is_durable:
@@ -279,7 +244,7 @@ class Worker:
             "is_durable": is_durable,
             "items": result.items,
             "read_bytes": result.read_bytes,
-            "added_bytes": added - before if session.directories is None else result.added_bytes,
+            "added_bytes": added - before,
             "faults": [[shown(one.path), shown(one.reason)] for one in result.faults[:_SHOWN_FAULTS]],
             "fault_count": len(result.faults),
             "details": dict(result.details),
@@ -325,28 +290,16 @@ class Worker:
         repository.refresh()
         resource = _resource(arguments["resource"])
         target = arguments.get("target")
-        with _Scratch(arguments) as context_of, self._reader(arguments["place"], repository) as reader:
+        with _Scratch(arguments) as context_of:
             figures = self._plugin(resource.type).restore(
                 resource,
                 arguments["tree_id"],
-                reader,
+                repository,
                 None if target is None else Path(target),
                 arguments["options"],
                 context_of(self._progress, None),
             )
         return {**figures, "faults": [shown(one) for one in figures.get("faults", ())]}
-
-    @contextmanager
-    def _reader(self, place: Json, repository: Repository) -> Iterator[Repository | ResticReader]:
-        """What a plugin reads by. With ``engine: restic`` under a lock, which its parts are known by."""
-        if not _is_restic(place):
-            yield repository
-            return
-        lock = self._lock(place)
-        try:
-            yield ResticReader(repository, self._restic(place), self._parts(repository, lock))
-        finally:
-            self._release(lock)
 
     def _call_snapshots(self, arguments: Json) -> Json:
         repository = self._repository(arguments["place"])
@@ -417,10 +370,6 @@ class Worker:
         """Remove the lock that a dead mover of this host left."""
         repository = self._repository(arguments["place"])
         return {"removed": locks.remove_session(repository.bank, repository.key, arguments["session"])}
-
-
-def _is_restic(place: Json) -> bool:
-    return bool(place.get("engine") == "restic")
 
 
 class _Scratch:
