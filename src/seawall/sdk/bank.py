@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from seawall.core.errors import InvalidInputError
@@ -107,6 +107,24 @@ class ProbingBank(Protocol):
 
     def probe(self) -> BankFeatures:
         """Ask the store; ``features`` is the answer from then on. May write and delete a small object."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ResticAddress:
+    """How ``restic`` is told where a repository lies. Holds nothing secret: keys are named by their file."""
+
+    repository: str
+    options: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class ResticBank(Protocol):
+    """A bank that ``restic`` can use, too (``engine: restic`` on a provider)."""
+
+    def restic_address(self, prefix: str) -> ResticAddress:
+        """The address of the repository below ``prefix``; of one at the root when it is empty."""
         ...
 
 

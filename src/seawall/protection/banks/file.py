@@ -26,7 +26,7 @@ from seawall.core.errors import (
     ConflictError,
     InvalidInputError,
 )
-from seawall.sdk.bank import BankFeatures, Chunks, ObjectInfo, check_key, joined
+from seawall.sdk.bank import BankFeatures, Chunks, ObjectInfo, ResticAddress, check_key, joined
 from seawall.sdk.failpoints import failpoint
 
 # A key has no such character, so a temporary file can never be taken for an object.
@@ -60,6 +60,9 @@ class FileBank:
     @property
     def features(self) -> BankFeatures:
         return BankFeatures(conditional_create=True, local_path=str(self._root))
+
+    def restic_address(self, prefix: str) -> ResticAddress:
+        return ResticAddress(str(self._root / prefix))
 
     def put(self, key: str, content: bytes | Chunks, *, create_only: bool = False) -> None:
         path = self._path(key)

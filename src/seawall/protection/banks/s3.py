@@ -47,7 +47,7 @@ from seawall.core.errors import (
     InvalidInputError,
 )
 from seawall.protection.banks._s3_signing import signed_address
-from seawall.sdk.bank import BankFeatures, Chunks, ObjectInfo, ObjectLock, check_key, joined
+from seawall.sdk.bank import BankFeatures, Chunks, ObjectInfo, ObjectLock, ResticAddress, check_key, joined
 from seawall.sdk.failpoints import failpoint
 
 # Larger objects go up in parts of 16 MiB; packs are of about that size and go in one.
@@ -162,6 +162,15 @@ class S3Bank:
             self._features, conditional_create=honours, object_lock=self._asked_object_lock()
         )
         return self._features
+
+    def restic_address(self, prefix: str) -> ResticAddress:
+        lookup = "path" if self._is_path_style else "dns"
+        options = ["-o", f"s3.bucket-lookup={lookup}", "-o", f"s3.region={self._region}"]
+        if self._ca_file is not None:
+            options += ["--cacert", self._ca_file]
+        where = f"{self._endpoint}/{self._bucket}/{self._prefix}{prefix}".rstrip("/")
+        keys = {"AWS_SHARED_CREDENTIALS_FILE": str(self._key_file), "AWS_PROFILE": self._profile}
+        return ResticAddress(f"s3:{where}", tuple(options), keys)
 
     def put(self, key: str, content: bytes | Chunks, *, create_only: bool = False) -> None:
         check_key(key)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Final
 
 from seawall.core.errors import (
     BankObjectMissingError,
+    ConfigurationError,
     ConflictError,
     DamagedError,
     NotFoundError,
@@ -29,10 +31,12 @@ from seawall.protection.movers import notes
 from seawall.protection.movers.frames import Json, shown
 from seawall.protection.movers.locking import SessionLock
 from seawall.protection.movers.recheck import missing_part
+from seawall.protection.movers.restic import Restic
+from seawall.protection.movers.restic_engine import Parts, ResticReader, ResticWriter
 from seawall.repository import Repository, Writer, locks
 from seawall.repository.locks import PRUNE
 from seawall.runtime.registry import PluginKind, Plugins, load_plugins
-from seawall.sdk.bank import Bank, SubBank
+from seawall.sdk.bank import Bank, ResticBank, SubBank
 from seawall.sdk.clock import Clock
 from seawall.sdk.protection import ProtectionPlugin, ResourceRef, StepContext
 
@@ -57,6 +61,8 @@ class _Session:
     repository: Repository
     lock: SessionLock
     writer: Writer
+    directories: ResticWriter | None
+    """What stores folders instead, with ``engine: restic``."""
     flushed_bytes: int = 0
 
 
@@ -153,18 +159,24 @@ class Worker:
         self._opened.pop(key).bank.close()
 
     def _bank(self, place: Json) -> Bank:
-        if self._banks is None:
-            self._banks = load_plugins(
-                PluginKind("seawall.banks", "bank_name", Bank, "seawall.protection.banks")  # type: ignore[type-abstract]  # a protocol stands for its kind
-            )
-        plugin = self._banks.get(str(place["bank"]))
         return open_bank(
-            plugin,
+            self._bank_plugin(place),
             place["bank_options"],
             place.get("limits", {}),
             self._clock,
             adopted=place.get("adopted"),
         )
+
+    def _plain_bank(self, place: Json) -> Bank:
+        """Without layers; it touches no store until it is used."""
+        return self._bank_plugin(place)(**place["bank_options"])
+
+    def _bank_plugin(self, place: Json) -> type[Bank]:
+        if self._banks is None:
+            self._banks = load_plugins(
+                PluginKind("seawall.banks", "bank_name", Bank, "seawall.protection.banks")  # type: ignore[type-abstract]  # a protocol stands for its kind
+            )
+        return self._banks.get(str(place["bank"]))
 
     def _plugin(self, resource_type: str) -> ProtectionPlugin:
         if self._plugins is None:
@@ -192,10 +204,14 @@ class Worker:
         lock = self._lock(arguments["place"])
         try:
             writer = repository.writer(lock, clock=self._clock.now)
+            directories = None
+            if _is_restic(arguments["place"]):
+                parts = self._parts(repository, lock)
+                directories = ResticWriter(writer, repository, self._restic(arguments["place"]), parts)
         except BaseException:
             self._release(lock)
             raise
-        self._session = _Session(repository, lock, writer)
+        self._session = _Session(repository, lock, writer, directories)
         return {"format_id": repository.id}
 
     def _call_end(self, _: Json) -> Json:
@@ -203,9 +219,27 @@ class Worker:
         if session is not None:
             try:
                 session.writer.close()
+                if session.directories is not None:
+                    session.directories.parts.forget()
             finally:
                 self._release(session.lock)
         return {}
+
+    def _parts(self, repository: Repository, lock: SessionLock) -> Parts:
+        parts = Parts(repository, self._clock, lock.inner.session)
+        parts.sweep()
+        return parts
+
+    def _restic(self, place: Json) -> Restic:
+        """The program on the same repository."""
+        bank = self._plain_bank(place)
+        try:
+            if not isinstance(bank, ResticBank):
+                raise ConfigurationError.of("engine", "restic", f"knows no bank of the type {place['bank']}")
+            below = "" if place.get("adopted") else str(place["repository_id"])
+            return Restic(bank.restic_address(below), place["password"])
+        finally:
+            bank.close()
 
     def _lock(self, place: Json, task: str = "") -> SessionLock:
         """A lock, and before it the note by which it is removed when this process is killed."""
@@ -233,18 +267,17 @@ class Worker:
         before = session.writer.added_bytes
         with _Scratch(arguments) as context_of:
             context = context_of(self._progress, arguments.get("parent_tree"))
-            result = self._plugin(resource.type).protect(resource, session.writer, context)
+            writer = session.directories or session.writer
+            result = self._plugin(resource.type).protect(resource, writer, context)
         added = session.writer.added_bytes
-        is_durable = added - session.flushed_bytes >= _FLUSH_BYTES
-        if is_durable:
+        if added - session.flushed_bytes >= _FLUSH_BYTES:
             session.writer.flush()
             session.flushed_bytes = added
         return {
             "tree_id": result.tree_id,
-            "is_durable": is_durable,
             "items": result.items,
             "read_bytes": result.read_bytes,
-            "added_bytes": added - before,
+            "added_bytes": added - before if session.directories is None else result.added_bytes,
             "faults": [[shown(one.path), shown(one.reason)] for one in result.faults[:_SHOWN_FAULTS]],
             "fault_count": len(result.faults),
             "details": dict(result.details),
@@ -290,16 +323,28 @@ class Worker:
         repository.refresh()
         resource = _resource(arguments["resource"])
         target = arguments.get("target")
-        with _Scratch(arguments) as context_of:
+        with _Scratch(arguments) as context_of, self._reader(arguments["place"], repository) as reader:
             figures = self._plugin(resource.type).restore(
                 resource,
                 arguments["tree_id"],
-                repository,
+                reader,
                 None if target is None else Path(target),
                 arguments["options"],
                 context_of(self._progress, None),
             )
         return {**figures, "faults": [shown(one) for one in figures.get("faults", ())]}
+
+    @contextmanager
+    def _reader(self, place: Json, repository: Repository) -> Iterator[Repository | ResticReader]:
+        """What a plugin reads by. With ``engine: restic`` under a lock, which its parts are known by."""
+        if not _is_restic(place):
+            yield repository
+            return
+        lock = self._lock(place)
+        try:
+            yield ResticReader(repository, self._restic(place), self._parts(repository, lock))
+        finally:
+            self._release(lock)
 
     def _call_snapshots(self, arguments: Json) -> Json:
         repository = self._repository(arguments["place"])
@@ -372,28 +417,24 @@ class Worker:
         return {"removed": locks.remove_session(repository.bank, repository.key, arguments["session"])}
 
 
+def _is_restic(place: Json) -> bool:
+    return bool(place.get("engine") == "restic")
+
+
 class _Scratch:
-    """An empty folder for one step, and what makes its context. Emptied afterwards."""
+    """An empty folder for one step, and what makes its context. Removed afterwards."""
 
     def __init__(self, arguments: Json) -> None:
         self._arguments = arguments
         self._folder = Path(arguments["scratch"]) / f"step-{os.getpid()}"
 
     def __enter__(self) -> Callable[[Callable[[int, int], None], str | None], StepContext]:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._empty()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(mode=0o700, parents=True)
         return self._context
 
     def __exit__(self, *_: object) -> None:
-        self._empty()
-
-    def _empty(self) -> None:
-        """Most steps put nothing there: the folder itself is kept for the next one."""
-        with os.scandir(self._folder) as found:
-            has_content = next(found, None) is not None
-        if has_content:
-            shutil.rmtree(self._folder)
-            self._folder.mkdir(mode=0o700)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _context(self, progress: Callable[[int, int], None], parent_tree: str | None) -> StepContext:
         roots: Sequence[str] = self._arguments["allowed_roots"]
