@@ -36,4 +36,6 @@ def among(column: sa.ColumnElement[str], words: Iterable[str]) -> sa.ColumnEleme
     known = [str(word) for word in words]
     if not all(word.isidentifier() for word in known):
         raise ValueError(f"these are no words of ours: {known}")
-    return column.in_([sa.literal_column(f"'{word}'", sa.Text) for word in known])
+    literals = [sa.literal_column(f"'{word}'", sa.Text) for word in known]
+    # One word as in ``state = 'queued'``: a list of one is not seen to be the same.
+    return column == literals[0] if len(literals) == 1 else column.in_(literals)

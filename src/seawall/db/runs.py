@@ -23,7 +23,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 
 from seawall.core.records import Json
-from seawall.core.states import RUNNING_STATES, RunState
+from seawall.core.states import LIVE_RUN_STATES, RUNNING_STATES, RunState
 from seawall.db import events
 from seawall.db.dialect import among, is_postgresql
 from seawall.db.dialect import insert as dialect_insert
@@ -442,7 +442,7 @@ def reap(tx: Tx, *, host: str) -> int:
     dropped = tx.connection.execute(
         runs.update()
         .where(
-            runs.c.state == RunState.QUEUED,
+            among(runs.c.state, [RunState.QUEUED]),
             runs.c.started_at.is_(None),
             runs.c.deadline_at < tx.now,
         )
@@ -482,12 +482,16 @@ def _fail_absent(tx: Tx, host: str) -> int:
     timeout = sa.cast(runs.c.timeout_s, sa.BigInteger) * sa.literal(1_000_000, sa.BigInteger)
     until = sa.type_coerce(lasting, sa.BigInteger) + timeout
     is_idle = sa.or_(
-        runs.c.state == RunState.QUEUED,
+        among(runs.c.state, [RunState.QUEUED]),
         sa.and_(among(runs.c.state, RUNNING_STATES), runs.c.lease_until_at < tx.now),
     )
     is_over = until < to_micros(tx.now)
     absent = (
-        sa.select(runs.c.row).where(is_idle, runs.c.host != host, is_over).with_for_update(skip_locked=True)
+        sa.select(runs.c.row)
+        # Live and bound, in the words of the index: those that wait unbound are never looked at.
+        .where(among(runs.c.state, LIVE_RUN_STATES), runs.c.host.is_not(None))
+        .where(is_idle, runs.c.host != host, is_over)
+        .with_for_update(skip_locked=True)
     )
     rows = tx.connection.execute(absent).scalars().all()
     for row in rows:

@@ -281,6 +281,19 @@ runs = sa.Table(
         sqlite_where=sa.text("state = 'queued'"),
         postgresql_where=sa.text("state = 'queued'"),
     ),
+    # What ``reap`` looks for, however many wait: those not started in time, and those bound to a host.
+    sa.Index(
+        "ix_runs_deadline_at",
+        "deadline_at",
+        sqlite_where=sa.text("state = 'queued' AND started_at IS NULL"),
+        postgresql_where=sa.text("state = 'queued' AND started_at IS NULL"),
+    ),
+    sa.Index(
+        "ix_runs_bound",
+        "host",
+        sqlite_where=sa.text("state IN ('queued', 'in_progress', 'cancelling') AND host IS NOT NULL"),
+        postgresql_where=sa.text("state IN ('queued', 'in_progress', 'cancelling') AND host IS NOT NULL"),
+    ),
     sa.Index(
         "ix_runs_leased",
         "lease_until_at",

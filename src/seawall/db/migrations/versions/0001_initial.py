@@ -309,6 +309,22 @@ def _runs() -> None:  # long: one table
         postgresql_where=sa.text("state = 'queued'"),
     )
     op.create_index(
+        "ix_runs_deadline_at",
+        "runs",
+        ["deadline_at"],
+        unique=False,
+        sqlite_where=sa.text("state = 'queued' AND started_at IS NULL"),
+        postgresql_where=sa.text("state = 'queued' AND started_at IS NULL"),
+    )
+    op.create_index(
+        "ix_runs_bound",
+        "runs",
+        ["host"],
+        unique=False,
+        sqlite_where=sa.text("state IN ('queued', 'in_progress', 'cancelling') AND host IS NOT NULL"),
+        postgresql_where=sa.text("state IN ('queued', 'in_progress', 'cancelling') AND host IS NOT NULL"),
+    )
+    op.create_index(
         "uq_runs_lock_key",
         "runs",
         ["lock_key"],

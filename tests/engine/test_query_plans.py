@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a turn of the dispatcher asks costs what it finds, not what waits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from seawall.db import due
+from seawall.db import runs as run_rows
+from seawall.db.session import Tx
+from tests.engine.ground import Ground
+
+
+def plans(tx: Tx, statements: list[tuple[str, Any]]) -> list[str]:
+    """How SQLite means to carry them out."""
+    found = []
+    for statement, parameters in statements:
+        rows = tx.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        found += [f"{row[3]}: {statement}" for row in rows.all()]
+    return found
+
+
+def test_no_statement_of_a_turn_or_a_claim_looks_at_every_row(ground: Ground) -> None:
+    ground.operation(ground.trigger())
+    statements: list[tuple[str, Any]] = []
+
+    def look(tx: Tx) -> list[str]:
+        @sa.event.listens_for(tx.connection, "before_cursor_execute")
+        def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+            if not statement.startswith("EXPLAIN"):
+                statements.append((statement, parameters))
+
+        due.next_due_at(tx.connection)
+        due.due_triggers(tx.connection, tx.now, 1000)
+        run_rows.claim(tx, service_row=1, host="here", limit=8, lease_until=tx.now)
+        run_rows.reap(tx, host="here")
+        return plans(tx, list(statements))
+
+    found = ground.database.write("test.look", look)
+    assert len(statements) >= 6
+    # Through an index whose condition leaves out all but the live ones, a scan is what is meant.
+    assert [one for one in found if one.startswith("SCAN") and " USING " not in one.partition(":")[0]] == []
