@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from seawall.core.errors import ConflictError, InvalidInputError, NotFoundError
+from seawall.core.errors import BankObjectMissingError, ConflictError, InvalidInputError, NotFoundError
 from seawall.repository import config, keys, locks, nodes, snapshot, tar, zipped
 from seawall.repository.check import Check
 from seawall.repository.crypto import Key
@@ -123,6 +123,17 @@ class Repository:
 
     # --- writing ---------------------------------------------------------------------------------
 
+    def confirm(self) -> None:
+        """``BankObjectMissingError`` when it is no longer at its place.
+
+        A bank that is not mounted any more looks empty: what is then written would be hidden by the next
+        mount, and what is looked for would seem to be lost. So whoever writes, deletes or finds nothing asks.
+        """
+        try:
+            self._bank.get(config.NAME)
+        except BankObjectMissingError as error:
+            raise BankObjectMissingError(f"the repository is gone from its bank: {error}") from error
+
     def refresh(self) -> None:
         """Take in what other writers and prunes have done since."""
         self._index.refresh(self._bank, self._key)
@@ -141,6 +152,8 @@ class Repository:
     def snapshots(self, tags: Sequence[str] = ()) -> list[Snapshot]:
         """The snapshots that have all these tags, oldest first."""
         there = [item.key.removeprefix(snapshot.PREFIX) for item in self._bank.list(snapshot.PREFIX)]
+        if not there:
+            self.confirm()
         for gone in self._snapshots.keys() - set(there):
             del self._snapshots[gone]
         found = [self._load(snapshot_id) for snapshot_id in there]
@@ -159,6 +172,7 @@ class Repository:
 
     def forget(self, snapshot_id: str) -> None:
         """Remove a snapshot; one that is gone already is no error. A prune later frees the space."""
+        self.confirm()
         failpoint("repository.snapshot.before_delete")
         self._bank.delete(snapshot.PREFIX + snapshot_id)
         failpoint("repository.snapshot.after_delete")

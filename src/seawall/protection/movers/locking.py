@@ -32,6 +32,8 @@ class SessionLock:
         session: str | None = None,
     ) -> None:
         """``ConflictError`` names who is in the way; ``session`` is what the lock will be known by."""
+        # A mover keeps repositories open: the bank may have gone since it was last used.
+        repository.confirm()
         self._clock = clock
         self._lock = RepositoryLock.acquire(
             repository.bank,
