@@ -46,9 +46,10 @@ def test_the_defaults_of_the_table_are_those_of_the_code() -> None:
     assert written == parse_time_properties(plain, now=NOW, min_interval_s=60)
 
 
-def test_the_example_of_the_page_is_accepted() -> None:
-    example = json.loads(re.findall(r"```json\n(.*?)```", SCHEDULES, re.DOTALL)[0])
-    parse_time_properties(example["trigger_info"]["properties"], now=NOW, min_interval_s=60)
+def test_the_examples_of_the_page_are_accepted() -> None:
+    trigger, exclusions = (json.loads(one) for one in re.findall(r"```json\n(.*?)```", SCHEDULES, re.DOTALL))
+    properties = {**trigger["trigger_info"]["properties"], "exclusions": exclusions}
+    parse_time_properties(properties, now=NOW, min_interval_s=60)
 
 
 def test_the_page_on_retention_names_every_rule() -> None:

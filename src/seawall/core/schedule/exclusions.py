@@ -19,7 +19,7 @@ from seawall.core.errors import FieldFault, InvalidInputError
 from seawall.core.schedule import calendar
 from seawall.core.schedule.calendar import CalendarTimes
 from seawall.core.schedule.event import LONGEST, CalendarEvent, zone_of
-from seawall.core.schedule.steps import Steps, TooCostlyError
+from seawall.core.schedule.steps import MOST_IN_MONTH, Steps, TooCostlyError
 from seawall.core.schedule.zone import wall_at
 
 FIELD = "properties.exclusions"
@@ -172,7 +172,7 @@ def _merged(
     first = datetime(year, month, 1, tzinfo=UTC)
     last = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
     found: list[tuple[datetime, datetime]] = []
-    steps = Steps()
+    steps = Steps(MOST_IN_MONTH)
     try:
         for one in spans:
             # A day of a zone lasts up to two: where days are repeated.

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-# One evaluation: every day of the horizon can be looked at once.
-MOST = 50_000
+# One evaluation: every day of the horizon can be a period, and be looked at.
+MOST = 80_000
+# The spans of one exclusion in one month.
+MOST_IN_MONTH = 40_000
 # Finding all the times of a rule with COUNT, once.
 MOST_TO_COUNT = 120_000
 # What is not due within so many years is taken to be never due.
