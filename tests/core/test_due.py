@@ -6,10 +6,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seawall.core.schedule import TimeSchedule, parse_time_properties, times_between
+from seawall.core.errors import InvalidInputError
+from seawall.core.schedule import TimeSchedule, parse_time_properties, start_of, times_between
 from seawall.core.schedule.due import Decision, decide_due
 
 START = datetime(2026, 3, 28, tzinfo=UTC)
@@ -127,3 +128,122 @@ def test_runs_and_gaps_are_all_due_times_once(
         assert found.next_run_at is not None
         assert found.next_run_at > now
     assert accounted == times_between(one, START, now - offset)
+
+
+# --- exclusions ------------------------------------------------------------------------------------
+
+
+def quiet(action: str, *lines: str, name: str = "quiet") -> dict[str, str]:
+    return {"name": name, "calendar": "\n".join(lines), "action": action}
+
+
+def test_what_is_excluded_is_a_gap_of_its_own() -> None:
+    one = schedule(exclusions=[quiet("skip", "DTSTART:20260328T000200Z", "DURATION:PT2M")])
+    found = decide(one, 0, 310)
+    assert [(gap.state, gap.count) for gap in found.gaps] == []
+    assert [run.nominal_at for run in found.runs] == [START + timedelta(seconds=60)]
+    assert found.next_run_at == START + timedelta(seconds=120)
+    found = decide(one, 60, 310)
+    assert [(gap.state, gap.count) for gap in found.gaps] == [("skipped_excluded", 2)]
+    assert "quiet" in found.gaps[0].reason
+    assert len(found.runs) == 2
+
+
+def test_what_is_delayed_is_held_until_the_end_and_has_its_window_from_there() -> None:
+    one = schedule(
+        window=30,
+        end_time="2026-03-28 00:03:00",
+        exclusions=[quiet("delay", "DTSTART:20260328T000200Z", "DURATION:PT8M")],
+    )
+    held = decide(one, 60, 599)
+    assert (held.runs, held.gaps, held.fired_through) == ((), (), START + timedelta(seconds=60))
+    assert held.next_run_at == START + timedelta(seconds=600)
+    found = decide(one, 60, 630)
+    assert [(run.nominal_at, run.expected_at) for run in found.runs] == [
+        (START + timedelta(seconds=180), START + timedelta(seconds=600))
+    ]
+    assert found.runs[0].deadline_at == START + timedelta(seconds=630)
+    assert [(gap.state, gap.count) for gap in found.gaps] == [("skipped_excluded", 1)]
+    ending = decide(one, 60, 599, is_ending=True)
+    assert (ending.runs, [gap.count for gap in ending.gaps]) == ((), [2])
+
+
+def test_a_delay_goes_on_where_another_exclusion_begins() -> None:
+    first = quiet("delay", "DTSTART:20260328T000100Z", "DURATION:PT2M", name="first")
+    second = quiet("delay", "DTSTART:20260328T000300Z", "DURATION:PT2M", name="second")
+    skipping = quiet("skip", "DTSTART:20260328T000300Z", "DURATION:PT2M", name="skipping")
+    found = decide(schedule(exclusions=[first, second], pattern="70"), 0, 75)
+    assert found.next_run_at == START + timedelta(seconds=300)
+    found = decide(schedule(exclusions=[first, skipping], pattern="70"), 0, 75)
+    assert "skipping" in found.gaps[0].reason
+
+
+def test_a_delay_of_more_than_a_year_leaves_it_out() -> None:
+    """And it is no reason to refuse them, though fifty thousand due times come before the first run."""
+    one = schedule(exclusions=[quiet("delay", "DTSTART:20260328", "RRULE:FREQ=DAILY;COUNT=400")])
+    found = decide(one, 0, 60)
+    assert (found.gaps[0].state, found.next_run_at) == ("skipped_excluded", START + timedelta(seconds=120))
+
+
+EXCLUSIONS = st.lists(
+    st.builds(
+        lambda action, begin, minutes, every: quiet(
+            action,
+            f"DTSTART:20260328T{begin // 60:02}{begin % 60:02}00Z",
+            f"DURATION:PT{minutes}M",
+            f"RRULE:FREQ=MINUTELY;INTERVAL={every}",
+        ),
+        st.sampled_from(["skip", "delay"]),
+        st.integers(0, 300),
+        st.integers(1, 90),
+        st.sampled_from([37, 120, 200]),
+    ),
+    max_size=2,
+).map(lambda some: [{**one, "name": f"x{number}"} for number, one in enumerate(some)])
+
+
+@given(
+    POLICIES,
+    EXCLUSIONS,
+    st.sampled_from(["60", "700"]),
+    st.lists(st.floats(0.5, 15_000), min_size=1, max_size=6),
+    st.integers(0, 100),
+)
+@settings(max_examples=30, deadline=None)
+def test_with_exclusions_too_every_due_time_comes_out_once(
+    policy: dict[str, Any], exclusions: list[dict[str, str]], every: str, polls: list[float], offset_s: int
+) -> None:
+    try:
+        one = schedule(pattern=every, exclusions=exclusions, **policy)
+    except InvalidInputError:
+        # They leave nothing to run.
+        return
+    offset, now, through = timedelta(seconds=offset_s), START, START
+    accounted: list[datetime] = []
+    for poll in polls:
+        now += timedelta(seconds=poll)
+        while True:
+            found = decide_due(one, fired_through=through, now=now, offset=offset)
+            missed = [at for gap in found.gaps for at in gap.times]
+            ran = [run.nominal_at for run in found.runs]
+            assert missed + ran == sorted(missed + ran), "gaps lie before runs"
+            accounted += missed + ran
+            for run in found.runs:
+                start = start_of(one, run.nominal_at)
+                assert not start.is_skipped
+                assert run.expected_at == start.at + offset <= now
+            starts = [run.expected_at for run in found.runs]
+            assert len(starts) == len(set(starts)), "of those that start together the newest runs"
+            through = found.fired_through
+            assert found.next_run_at is not None
+            if found.next_run_at > now:
+                break
+    due = times_between(one, START, now - offset)
+    assert accounted == due[: len(accounted)]
+    if len(accounted) < len(due):
+        held = start_of(one, due[len(accounted)])
+        assert held.name
+        assert held.at + offset > now, "only what still waits for its exclusion to end has not come out"
+    ending = decide_due(one, fired_through=through, now=now, offset=offset, is_ending=True)
+    accounted += [at for gap in ending.gaps for at in gap.times]
+    assert (ending.runs, accounted) == ((), due)

@@ -94,6 +94,11 @@ def outcome_of(exclusions: tuple[Exclusion, ...], due_at: datetime) -> Outcome:
             return Outcome(due_at, True, name)
 
 
+def covered_until(exclusions: tuple[Exclusion, ...], at: datetime) -> datetime:
+    """The last end of the spans that cover an instant; the instant itself when none does."""
+    return max((end for one in exclusions if (end := one.end_at(at)) is not None), default=at)
+
+
 def read(
     value: object, *, zone: ZoneInfo, start: datetime, faults: list[FieldFault]
 ) -> tuple[Exclusion, ...]:

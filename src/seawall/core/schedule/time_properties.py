@@ -37,8 +37,9 @@ _KNOWN = ("format", "pattern", "start_time", "end_time", "timezone", "exclusions
 # How many of the first due times are looked at for one that comes too soon after another, and how far.
 _SAMPLE = 50
 _SAMPLED = timedelta(days=5 * 366)
-# How many of the first due times may all be excluded.
+# How many stretches without a run there may be at the beginning.
 _MOST_EXCLUDED = 1000
+_TICK = timedelta(microseconds=1)
 
 
 class Times(Protocol):
@@ -143,7 +144,8 @@ def _check_exclusions(schedule: TimeSchedule, first: datetime) -> None:
             break
         if not start_of(schedule, at).is_skipped:
             return
-        at = next_after(schedule, at)
+        # On from the end of what covers it: a minute's schedule has thousands of times in one weekend.
+        at = next_after(schedule, max(at, exclusions.covered_until(schedule.exclusions, at) - _TICK))
     names = ", ".join(one.name for one in schedule.exclusions)
     raise InvalidInputError.of("properties.exclusions", names, "leave nothing that would ever run")
 
