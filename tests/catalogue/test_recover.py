@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from seawall.core.caller import Caller
 from seawall.core.errors import ConfigurationError, ConflictError, InvalidInputError, WrongKeyError
@@ -34,6 +35,8 @@ from seawall.sdk.failpoints import FailpointError, arm
 from seawall.sdk.testing.clock import FakeClock
 from tests.catalogue.ground import Ground
 from tests.catalogue.test_plans import create, schedule
+from tests.support.s3_server import write_keys
+from tests.support.small_s3 import SmallS3
 
 PROJECT = Path(__file__).parents[2]
 # Opening a repository derives keys, which is meant to be slow.
@@ -266,7 +269,7 @@ def test_a_wrong_key_a_wrong_folder_and_no_key_are_said_to_be_so(
     (tmp_path / "file").touch()
     for bank, words in (
         (tmp_path / "missing", "cannot be read"),
-        (tmp_path / "file", "cannot be read"),
+        (tmp_path / "file", "neither the folder of a bank nor"),
         (tmp_path / "empty", "must be the folder of a bank"),
         (stored.rescued / stored.repository_id, "name the folder above"),
     ):
@@ -391,3 +394,56 @@ def test_a_power_cut_leaves_all_of_it_or_nothing(
     done = run("")
     assert (done.returncode, done.stdout) == (0, second), done.stderr
     assert run("").stdout == "already"
+
+
+def test_a_bank_that_is_no_folder_is_named_by_a_file(stored: Stored, fresh: Fresh, tmp_path: Path) -> None:
+    checkpoint = stored.save(create(stored.ground, stored.ground.directory()))
+    stored.rescue()
+    with SmallS3() as server:
+        for path in stored.rescued.rglob("*"):
+            if path.is_file():
+                server.objects[f"here/{path.relative_to(stored.rescued)}"] = path.read_bytes()
+        bank = {
+            "type": "s3",
+            "endpoint": f"http://127.0.0.1:{server.port}",
+            "allow_http": True,
+            "bucket": server.bucket,
+            "prefix": "here",
+            "key_file": str(write_keys(tmp_path / "s3.keys", "access", "secret")),
+        }
+        file = tmp_path / "bank.yaml"
+        file.write_text(yaml.safe_dump({"bank": bank}))
+        file.chmod(0o600)
+        found = fresh.recover(bank=file)
+    assert (found.faults, found.checkpoints) == ((), 1)
+    provider = providers.ensure_default(fresh.data)
+    assert provider is not None
+    assert provider.bank == "s3"
+    assert provider.id == checkpoint.provider_id
+    assert provider.bank_options == {name: value for name, value in bank.items() if name != "type"}
+
+
+def test_an_adopted_repository_comes_back_from_its_root(stored: Stored, fresh: Fresh, tmp_path: Path) -> None:
+    stored.save(create(stored.ground, stored.ground.directory()))
+    stored.rescue()
+    root = stored.rescued / stored.repository_id
+    with pytest.raises(InvalidInputError, match="adopted"):
+        fresh.recover(bank=root)
+    file = tmp_path / "old.yaml"
+    file.write_text(
+        yaml.safe_dump({"adopted": stored.repository_id, "bank": {"type": "file", "path": str(root)}})
+    )
+    file.chmod(0o600)
+    assert fresh.recover(bank=file).checkpoints == 1
+    provider = providers.ensure_default(fresh.data)
+    assert provider is not None
+    assert provider.adopted == stored.repository_id
+
+
+@pytest.mark.parametrize("text", ["[]", "bank: {path: /x}", "type: none", "type: s3\nbucket: b"])
+def test_a_file_that_describes_no_bank_is_refused(fresh: Fresh, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "bank.yaml"
+    file.write_text(text)
+    file.chmod(0o600)
+    with pytest.raises(InvalidInputError, match="bank"):
+        fresh.recover(bank=file)

@@ -22,7 +22,9 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def recover(
         context: typer.Context,
-        bank: Annotated[Path, typer.Option(help="The folder of the bank.")],
+        bank: Annotated[
+            Path, typer.Option(help="The folder of the bank, or a provider's file that says where it is.")
+        ],
         key: Annotated[
             Path | None,
             typer.Option(help="The recovery kit, or a file with the key; `-` reads it from standard input."),

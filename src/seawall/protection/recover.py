@@ -28,11 +28,12 @@ from seawall.core.errors import (
     SeawallError,
     WrongKeyError,
 )
-from seawall.core.records import Checkpoint, Json, Provider
+from seawall.core.records import Checkpoint, Provider
 from seawall.core.states import RESTORABLE, CheckpointStatus
 from seawall.db import projects
 from seawall.db import repositories as repository_rows
 from seawall.protection import flow_manifest, providers, recover_rows
+from seawall.protection.bank_layers.opening import open_bank
 from seawall.protection.movers.work import MANIFEST_FOLDER, MANIFEST_NAME
 from seawall.protection.policy import read_policy
 from seawall.protection.recover_rows import FoundCheckpoint, FoundRepository
@@ -85,8 +86,9 @@ def recover(
     key_text: str,
     host: str,
 ) -> Recovered:
-    """Rebuild providers, projects, repositories, checkpoints, plans and schedules from the bank in a folder.
+    """Rebuild providers, projects, repositories, checkpoints, plans and schedules from a bank.
 
+    ``bank`` is its folder, or a provider's file (or only the ``bank:`` part of one) that says where it is.
     Call it under the set-up lock, on a database that is migrated and empty, before anything else is made in
     it. ``host`` is this machine's name: plans that were bound to a host are bound to this one.
     ``ConflictError`` when there is something already, ``InvalidInputError`` when the folder is no bank or the
@@ -95,14 +97,18 @@ def recover(
     """
     _refuse_used(database, folder)
     keys = parse(key_text)
-    options: Json = {"path": str(bank)}
-    opened = banks.get(_BANK)(**options)
+    place = _place(bank)
+    providers.check_bank(place, banks)
+    opened = open_bank(
+        banks.get(place.bank), place.bank_options, place.limits, database.clock, adopted=place.adopted
+    )
     report = _Report()
     try:
-        found = _read_all(opened, bank, keys, database, report)
+        there = _listed_ids(opened, place, bank) if bank.is_file() else _repository_ids(bank)
+        found = _read_all(opened, there, bank, keys, database, report)
     finally:
         opened.close()
-    for number, provider in enumerate(_providers(found, bank)):
+    for number, provider in enumerate(_providers(found, place)):
         name = providers.DEFAULT_NAME if number == 0 else f"recovered-{provider.id[:8]}"
         _write_provider(folder, name, provider)
     counts = database.write(
@@ -133,10 +139,53 @@ def _refuse_used(database: Database, folder: DataFolder) -> None:
 # --- reading the bank --------------------------------------------------------------------------
 
 
+def _place(bank: Path) -> Provider:
+    """The bank in a folder, or the one that a file describes, as a provider without checkpoints."""
+    if not bank.is_file():
+        return Provider("", "", "Recovered", _BANK, {"path": str(bank)}, ())
+    files, faults = operator_files.read(bank.parent, (bank.suffix,))
+    file = next((one for one in files if one.path == bank), None)
+    rule = "is neither the folder of a bank nor a provider's file"
+    if file is None:
+        reason = next((one.reason for one in faults if one.source == str(bank)), "cannot be read")
+        raise InvalidInputError.of("bank", str(bank), f"{rule}: {reason}")
+    try:
+        values = operator_files.parse_yaml(file)
+    except ConfigurationError as error:
+        raise InvalidInputError.of("bank", str(bank), f"{rule}: {error.fields[0].rule}") from error
+    options = values["bank"] if isinstance(values.get("bank"), dict) else values
+    if not isinstance(options.get("type"), str):
+        raise InvalidInputError.of("bank", str(bank), "must say `type:` of the bank, and its options")
+    return Provider(
+        id="",
+        name="",
+        description="Recovered",
+        bank=options["type"],
+        bank_options={name: value for name, value in options.items() if name != "type"},
+        resource_types=(),
+        adopted=values.get("adopted"),
+    )
+
+
+def _listed_ids(opened: Bank, place: Provider, bank: Path) -> list[str]:
+    """The repositories of a bank that is no folder of this host. Every object of it is listed."""
+    if place.adopted is not None:
+        return [place.adopted]
+    names = {one.key.partition("/")[0] for one in opened.list() if one.key.endswith("/config")}
+    ids = sorted(name for name in names if _is_id(name))
+    if not ids:
+        raise InvalidInputError.of("bank", str(bank), "is a bank that holds no repository of Seawall")
+    return ids
+
+
 def _read_all(
-    opened: Bank, place: Path, keys: Sequence[KitKey], database: Database, report: _Report
+    opened: Bank,
+    there: Sequence[str],
+    place: Path,
+    keys: Sequence[KitKey],
+    database: Database,
+    report: _Report,
 ) -> list[FoundRepository]:
-    there = _repository_ids(place)
     for key in keys:
         if key.repository_id is not None and key.repository_id not in there:
             report.faults.append(f"repository {key.repository_id} of the recovery kit is not in {place}")
@@ -174,7 +223,10 @@ def _repository_ids(place: Path) -> list[str]:
     if not ids:
         rule = "must be the folder of a bank: one that holds repositories, each in a folder named by its id"
         if (place / "config").is_file():
-            rule += f"; this is a repository itself: name the folder above, {place.parent}"
+            rule += (
+                f"; this is a repository itself: name the folder above, {place.parent}, or for an adopted "
+                "one a file with `adopted:` and `bank:`, as its provider had"
+            )
         raise InvalidInputError.of("bank", str(place), rule)
     return ids
 
@@ -278,7 +330,7 @@ def _is_id(name: str) -> bool:
 # --- the provider's file -----------------------------------------------------------------------
 
 
-def _providers(found: Sequence[FoundRepository], bank: Path) -> list[Provider]:
+def _providers(found: Sequence[FoundRepository], place: Provider) -> list[Provider]:
     """The providers that the checkpoints name, all with the bank where it lies now; the most used first."""
     uses: dict[str, int] = {}
     names: dict[str, str] = {}
@@ -287,14 +339,7 @@ def _providers(found: Sequence[FoundRepository], bank: Path) -> list[Provider]:
             uses[one.policy.provider_id] = uses.get(one.policy.provider_id, 0) + 1
             names[one.policy.provider_id] = one.policy.provider_name
     return [
-        Provider(
-            id=provider_id,
-            name=names[provider_id],
-            description="Recovered",
-            bank=_BANK,
-            bank_options={"path": str(bank)},
-            resource_types=(),
-        )
+        replace(place, id=provider_id, name=names[provider_id])
         for provider_id in sorted(uses, key=lambda one: (-uses[one], one))
     ]
 

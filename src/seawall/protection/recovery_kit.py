@@ -29,6 +29,8 @@ _LINE: Final = re.compile(r"^[ \t]*(repository|key)[ \t]*:[ \t]*(\S[^\r\n]*?)[ \
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _BARE_KEY: Final = re.compile(r"\S{8,512}")
 _MOST_CHARACTERS: Final = 1 << 20
+# Options of banks that say where they are; none of them is ever secret.
+_WHERE: Final = ("path", "endpoint", "bucket", "prefix")
 
 _HEAD: Final = """\
 SEAWALL RECOVERY KIT
@@ -37,7 +39,7 @@ Whoever has this text and the bank can read every backup in it. Keep a copy away
 or in a password manager. Then tell Seawall: seawall recovery-kit acknowledge
 """
 _TAIL: Final = """\
-To bring everything back on an empty machine, with the bank at FOLDER:
+To bring everything back on an empty machine, with the bank at FOLDER (or a provider's file that says where):
   seawall recover --bank FOLDER --key THIS-FILE
 Without Seawall, with restic alone (it asks for the key):
   restic -r FOLDER/REPOSITORY snapshots
@@ -115,11 +117,14 @@ def _entry(repository: Repository, providers: Mapping[str, Provider], key: str) 
     if provider is None:
         place = f"a bank whose provider {repository.provider_id} is not in providers.d now"
     else:
-        where = provider.bank_options.get("path")
         place = provider.bank
-        if isinstance(where, str):
-            # One line whatever its name: the lines below are read back.
-            place += f" {where if where.isprintable() else repr(where)}"
+        for name in _WHERE:
+            where = provider.bank_options.get(name)
+            if isinstance(where, str):
+                # One line whatever its name: the lines below are read back.
+                place += f" {where if where.isprintable() else repr(where)}"
+        if provider.adopted is not None:
+            place += " (the repository lies at its root)"
     return (
         f"bank: {place}\n"
         f"repository: {repository.id}\n"
