@@ -6,7 +6,9 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
+from tests.crash.elsewhere import ELSEWHERE
 from tests.support.failpoint_names import called, failpoint_names, trees
 
 FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
@@ -43,3 +45,11 @@ def test_every_durable_act_has_a_failpoint_before_and_after_it() -> None:
 def test_failpoints_are_named_part_what_before_or_after_act() -> None:
     name = re.compile(r"[a-z_]+(\.[a-z_]+)+\.(before|after)_[a-z_]+")
     assert [one for one in failpoint_names() if not name.fullmatch(one)] == []
+
+
+def test_what_the_round_of_power_cuts_leaves_out_is_killed_at_by_the_test_that_is_named() -> None:
+    """By the whole name, or without its first word where a test puts that before all of its own."""
+    project = Path(__file__).parents[2]
+    assert ELSEWHERE.keys() - failpoint_names().keys() == set()
+    texts = {file: (project / file).read_text(encoding="utf-8") for file in set(ELSEWHERE.values())}
+    assert {name: file for name, file in ELSEWHERE.items() if name.partition(".")[2] not in texts[file]} == {}
