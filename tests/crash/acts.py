@@ -6,6 +6,7 @@ Beside each of them the schedule goes on: a backup every two seconds, retention,
 
 from __future__ import annotations
 
+import hmac
 import shutil
 from collections.abc import Callable
 from datetime import timedelta
@@ -71,6 +72,27 @@ def once_soon(ground: Ground, operation_type: str, definition: Json, **more: Any
         body = {"trigger_info": {"name": "once", "properties": properties}}
         ground.call("PUT", f"/triggers/{trigger['id']}", body)
     return operation
+
+
+def ask_and_fire(ground: Ground) -> None:
+    """Runs that no clock makes: now, for a time that is past, and by a signed request."""
+    an_hour_ago = ground.clock.now().replace(microsecond=0) - timedelta(hours=1, seconds=30)
+    trigger = ground.new_trigger("hourly", "3600", start=an_hour_ago)
+    definition = {"plan_id": ground.own["id"], "provider_id": ground.own["provider_id"]}
+    operation = ground.new_operation("asked", "protect", trigger["id"], definition)
+    path = f"/scheduled_operations/{operation['id']}"
+    ground.call("POST", f"{path}/run")
+    span = {"start": an_hour_ago.isoformat(), "end": (an_hour_ago + timedelta(minutes=1)).isoformat()}
+    made = ground.call("POST", f"{path}/backfill", {**span, "dry_run": False})["backfill"]
+    assert len(made["times"]) == 1
+    body = {"trigger_info": {"name": "hook", "type": "event", "properties": {"source": "webhook"}}}
+    hook = ground.call("POST", "/triggers", body)["trigger_info"]
+    ground.new_operation("fired", "protect", hook["id"], definition)
+    hook = ground.call("POST", f"/triggers/{hook['id']}/rotate_secret")["trigger_info"]
+    stamp = str(int(ground.clock.now().timestamp()))
+    signature = hmac.new(hook["secret"].encode(), f"{stamp}\n\n{{}}".encode(), "sha256").hexdigest()
+    headers = {"Seawall-Timestamp": stamp, "Seawall-Signature": f"sha256={signature}"}
+    ground.call("POST", f"/triggers/{hook['id']}/fire", {}, headers=headers, status=202)
 
 
 def _sleep(ground: Ground) -> Json:
@@ -215,6 +237,7 @@ ACTS: dict[str, Act] = {
     "checkpoints.lose": let_days_pass,
     "checkpoints.retry": use_broken_bank,
     "cleanup.record": trouble_clean_up,
+    "events.webhook": ask_and_fire,
     "idempotency.release": be_refused,
     "repositories.format": use_new_bank,
     "repositories.maintained": let_days_pass,
@@ -226,7 +249,10 @@ ACTS: dict[str, Act] = {
     "repository.repack": let_days_pass,
     "runs.hand_back": stop,
     "schedules.": schedule,
+    "schedules.backfill_operation": ask_and_fire,
     "schedules.cancel_run": cancel,
+    "schedules.rotate_secret": ask_and_fire,
+    "schedules.run_operation": ask_and_fire,
     "services.stop": stop,
     "services.switch": switch_services,
     "sqlite.restore": restore_in_place,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 _FIRST_START = "tests/crash/test_first_start.py"
+_BROKER = "tests/events/test_broker.py"
 _KILL = "tests/repository/test_kill.py"
 _PRUNE = "tests/repository/test_prune_crash.py"
 _SCALE = "tests/scale/test_two_hosts.py"
@@ -21,6 +22,8 @@ ELSEWHERE: dict[str, str] = {
     "kit.acknowledge.after_commit": _FIRST_START,
     "migrations.upgrade.before_commit": _FIRST_START,
     "migrations.upgrade.after_commit": _FIRST_START,
+    "outbox.confirmed.before_commit": _BROKER,
+    "outbox.confirmed.after_commit": _BROKER,
     "recover.rows.before_commit": _FIRST_START,
     "recover.rows.after_commit": _FIRST_START,
     "repositories.ensure.before_commit": _FIRST_START,

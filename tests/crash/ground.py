@@ -10,7 +10,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -181,12 +181,13 @@ class Ground:
         body: Json | None = None,
         *,
         key: str = "",
+        headers: Mapping[str, str] | None = None,
         status: int = 200,
         **query: Any,
     ) -> Json:
         """A request; ``PowerCutError`` when there is nobody to answer."""
         assert self._http is not None
-        headers = {"Idempotency-Key": key} if key else {}
+        headers = {**(headers or {}), **({"Idempotency-Key": key} if key else {})}
         try:
             answer = self._http.request(method, path, json=body, params=query, headers=headers)
         except httpx.TransportError as error:

@@ -61,12 +61,16 @@ def test_the_invariants_hold_after_a_power_cut_anywhere(ground: Ground, shard: i
     unreached = []
     for name in NAMES[shard::SHARDS]:
         ground.kill()
-        if ground.cuts >= MOST_CUTS:
-            assert ground.start(), name
-            invariants.check()
-            ground.kill()
-        if not is_cut_at(ground, invariants, name):
-            unreached.append(name)
+        try:
+            if ground.cuts >= MOST_CUTS:
+                assert ground.start()
+                invariants.check()
+                ground.kill()
+            if not is_cut_at(ground, invariants, name):
+                unreached.append(name)
+        except Exception as error:
+            error.add_note(f"armed for {name}, {ground.cuts} cuts after all was well; log: {ground.log}")
+            raise
     ground.kill()
     assert ground.start()
     invariants.check()
