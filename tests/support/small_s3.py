@@ -4,6 +4,7 @@ a real server can prove is proven with one (``s3_server``)."""
 
 from __future__ import annotations
 
+import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -19,7 +20,8 @@ class SmallS3:
 
     bucket = "small"
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        """With ``tls`` it speaks that alone."""
         self.objects: dict[str, bytes] = {}
         self.lock = threading.Lock()
         store = self
@@ -28,6 +30,11 @@ class SmallS3:
             owner = store
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if tls is not None:
+            # The handshake is left to the thread of the connection: one that fails must not end the server.
+            self._server.socket = tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(target=self._server.serve_forever, name="small s3")
 
     @property
@@ -53,6 +60,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing is printed."""
+
+    def handle(self) -> None:
+        try:
+            super().handle()
+        except (ssl.SSLError, ConnectionError):
+            return  # a client that does not trust us goes away
 
     @property
     def _key(self) -> str:

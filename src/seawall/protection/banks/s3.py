@@ -21,6 +21,7 @@ import configparser
 import os
 import re
 import secrets
+import ssl
 import stat
 import threading
 from collections.abc import Iterator, Mapping
@@ -59,6 +60,11 @@ _CONNECT_S: Final = 10
 _MOST_KEY_FILE_BYTES: Final = 65_536
 _STATUS: Final = re.compile(r"status code: (\d{3})")
 _CODE: Final = re.compile(r"<Code>(\w+)</Code>")
+# Why there was no answer; the library's own first line says only that there was none.
+_CAUSE: Final = re.compile(
+    r"InvalidCertificate\(\s*(?P<certificate>\w+)|Connection refused|Connection reset|Network is unreachable"
+    r"|failed to lookup address|operation timed out"
+)
 _SIGNED_AT: Final = re.compile(r"X-Amz-Date=(\w+)")
 _FULL: Final = frozenset({"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "EntityTooLarge"})
 # A 4xx that may pass: request timeout, conflict with another request, slow down.
@@ -370,7 +376,8 @@ class S3Bank:
             at=found.group(1),
         )
         try:
-            answer = httpx.get(address, verify=self._ca_file or True, timeout=_CONNECT_S)
+            trust = True if self._ca_file is None else ssl.create_default_context(cafile=self._ca_file)
+            answer = httpx.get(address, verify=trust, timeout=_CONNECT_S)
         except (httpx.HTTPError, OSError):
             raise BankError(f"the bucket {self._bucket} did not answer whether it has object lock") from None
         if answer.status_code == 200:
@@ -409,6 +416,8 @@ class S3Bank:
             return BankDeniedError(f"the bank refuses this: {words}")
         if status is not None and 400 <= status < 500 and status not in _MAY_PASS:
             return BankDeniedError(f"the bank refuses this: {words}")
+        if "its certificate is not accepted" in words:
+            return BankDeniedError(f"the server is not trusted: {words}", hint="see ca_file in its file")
         return BankError(f"the bank failed: {words}")
 
 
@@ -423,8 +432,11 @@ def _code(error: Exception) -> str:
 
 
 def _short(error: Exception) -> str:
-    """Status and code, or the first line without what the server wrote."""
+    """Status and code, why there was no answer, or the first line without what the server wrote."""
     status, code = _status(error), _code(error)
     if status is not None:
         return f"{status} {code}".strip()
+    if found := _CAUSE.search(str(error)):
+        certificate = found.group("certificate")
+        return f"its certificate is not accepted: {certificate}" if certificate else found.group(0)
     return str(error).partition("\n")[0].partition("<?xml")[0][:300]
