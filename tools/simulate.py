@@ -80,7 +80,7 @@ class Year:
         trigger = self.ground.trigger(**wanted.properties)
         operation = self.ground.operation(trigger, overlap=wanted.overlap)
         offset = fixed_offset(trigger.id, wanted.spread_s)
-        times = [at + offset for at in due_times(wanted, START - timedelta(days=2), self.end)]
+        times = [at + offset for at in due_times(wanted, START, self.end)]
         return Simulated(wanted, operation, times, offset, [[START, datetime.max.replace(tzinfo=UTC)]])
 
     def pass_by(self) -> None:

@@ -237,12 +237,13 @@ _POLICIES = f"""
     WITH d AS MATERIALIZED ({{source}})
     SELECT DISTINCT o.overlap FROM d CROSS JOIN scheduled_operations AS o WHERE {_OWN}"""
 
-# Whose waiting or working runs make way for the last due time of the claim.
+# Whose waiting or working runs make way for the last due time of the claim. In the words of the index of live
+# runs, without which every run there is would be looked at.
 _MAKING_WAY = f"""
     scheduled_operation_id IN (
         SELECT o.id FROM d CROSS JOIN scheduled_operations AS o
         WHERE {_OWN} AND o.overlap = '{{policy}}' AND d.l = 1 AND d.s = 0)
-    AND kind IN ({_SCHEDULED})"""
+    AND kind IN ({_SCHEDULED}) AND state IN ({_LIVE})"""
 
 _REPLACE = f"""
     WITH d AS MATERIALIZED ({{source}})
@@ -306,13 +307,14 @@ _NEWEST = """
     (SELECT newest.row FROM runs AS newest WHERE newest.subject_id = o.id AND newest.kind = 'scheduled'
     ORDER BY newest.occurrence DESC LIMIT 1)"""
 
+# The rows to look at are named first: SQLite would look at every run there is to find the newest ones.
 _GROW = f"""
-    WITH d AS MATERIALIZED ({{source}})
-    UPDATE runs SET gap_last_at = g.l, gap_count = gap_count + g.c, ended_at = :now
-    FROM (SELECT {_NEWEST} AS newest_row, d.l, d.c, d.s, d.r
-        FROM d CROSS JOIN scheduled_operations AS o WHERE {_OF_GAP}) AS g
-    WHERE runs.row = g.newest_row AND runs.gap_count IS NOT NULL AND runs.state = g.s AND runs.reason = g.r
-    AND runs.gap_last_at < g.l"""
+    WITH d AS MATERIALIZED ({{source}}),
+    g AS MATERIALIZED (SELECT {_NEWEST} AS newest_row, d.l, d.c, d.s, d.r
+        FROM d CROSS JOIN scheduled_operations AS o WHERE {_OF_GAP})
+    UPDATE runs SET gap_last_at = g.l, gap_count = gap_count + g.c, ended_at = :now FROM g
+    WHERE runs.row IN (SELECT newest_row FROM g) AND runs.row = g.newest_row
+    AND runs.gap_count IS NOT NULL AND runs.state = g.s AND runs.reason = g.r AND runs.gap_last_at < g.l"""
 
 _INSERT_GAPS = f"""
     INSERT INTO runs ({{columns}}, gap_first_at, gap_last_at, gap_count)
