@@ -194,6 +194,7 @@ def _second_text(second: int) -> str:
     return f"{at[0]:04}-{at[1]:02}-{at[2]:02}T{at[3]:02}:{at[4]:02}:{at[5]:02}"
 
 
+@lru_cache(maxsize=1024)  # of an unchanged file each is asked for twice
 def format_time(time_ns: int) -> str:
     """RFC 3339 with as many decimals as needed, UTC; years outside 1 to 9999 are moved to the nearest."""
     second, rest = divmod(time_ns, 1_000_000_000)
