@@ -42,6 +42,16 @@ def test_a_trigger_is_previewed_made_changed_paused_resumed_and_deleted(terminal
     terminal.run("trigger", "delete", "nightly")
 
 
+def test_an_operation_runs_now_and_makes_up_for_a_past_range(terminal: Terminal, source: Path) -> None:
+    terminal.run("protect", str(source), "--every", "day", "--at", "02:00", "--name", "asked")
+    operation = terminal.json("operation", "list")[0]
+    made = terminal.json("operation", "run-now", operation["id"])
+    assert (made["kind"], made["scheduled_operation_id"]) == ("manual", operation["id"])
+    span = ("--start", "2020-01-01T00:00:00Z", "--end", "2020-01-03T00:00:00Z", "--dry-run")
+    assert "nothing was made" in terminal.run("operation", "backfill", operation["id"], *span)
+    assert terminal.type("operation", "backfill", operation["id"], "--start", "x", "--end", "y").code == 2
+
+
 def test_a_backup_is_made_pinned_restored_and_deleted(
     terminal: Terminal, source: Path, tmp_path: Path
 ) -> None:
