@@ -212,3 +212,17 @@ def test_restic_and_seawall_say_the_same(at: At, tmp_path: Path) -> None:
     restic("check", "--read-data")
     counted = json.loads(restic("stats", "--json", "--mode", "restore-size"))
     assert at.json("stats")["restore_bytes"] == counted["total_size"]
+
+
+def test_a_repository_is_adopted_by_an_installation(filled: At, terminal: Terminal) -> None:
+    words = ("repository", "adopt", "old", "--at", str(filled.path))
+    given = ("--password-file", str(filled.password_file))
+    assert terminal.type(*words).code == 2
+    said = terminal.run(*words, *given)
+    assert "1 snapshots is the provider old" in said
+    identity = said.split()[1]
+    shown = terminal.json("repository", "snapshots", "--repository", identity)
+    assert [one["tags"] for one in shown] == [["one", "two"]]
+    assert "old" in [one["name"] for one in terminal.json("provider", "list")]
+    assert terminal.type(*words, *given).code == 5
+    assert identity in terminal.run("recovery-kit", "show")
