@@ -270,11 +270,13 @@ class Worker:
             writer = session.directories or session.writer
             result = self._plugin(resource.type).protect(resource, writer, context)
         added = session.writer.added_bytes
-        if added - session.flushed_bytes >= _FLUSH_BYTES:
+        is_durable = added - session.flushed_bytes >= _FLUSH_BYTES
+        if is_durable:
             session.writer.flush()
             session.flushed_bytes = added
         return {
             "tree_id": result.tree_id,
+            "is_durable": is_durable,
             "items": result.items,
             "read_bytes": result.read_bytes,
             "added_bytes": added - before if session.directories is None else result.added_bytes,
@@ -422,19 +424,27 @@ def _is_restic(place: Json) -> bool:
 
 
 class _Scratch:
-    """An empty folder for one step, and what makes its context. Removed afterwards."""
+    """An empty folder for one step, and what makes its context. Emptied afterwards."""
 
     def __init__(self, arguments: Json) -> None:
         self._arguments = arguments
         self._folder = Path(arguments["scratch"]) / f"step-{os.getpid()}"
 
     def __enter__(self) -> Callable[[Callable[[int, int], None], str | None], StepContext]:
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(mode=0o700, parents=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._empty()
         return self._context
 
     def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._empty()
+
+    def _empty(self) -> None:
+        """Most steps put nothing there: the folder itself is kept for the next one."""
+        with os.scandir(self._folder) as found:
+            has_content = next(found, None) is not None
+        if has_content:
+            shutil.rmtree(self._folder)
+            self._folder.mkdir(mode=0o700)
 
     def _context(self, progress: Callable[[int, int], None], parent_tree: str | None) -> StepContext:
         roots: Sequence[str] = self._arguments["allowed_roots"]
