@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 _FIRST_START = "tests/crash/test_first_start.py"
+_OTHER = "tests/crash/test_other_places.py"
 _BROKER = "tests/events/test_broker.py"
 _KILL = "tests/repository/test_kill.py"
 _PRUNE = "tests/repository/test_prune_crash.py"
@@ -12,6 +13,16 @@ _SCALE = "tests/scale/test_two_hosts.py"
 # A prune deletes packs a day after it has taken them out of the index; nobody calls a repair or changes key
 # slots but by hand; the others are passed once in the life of an installation.
 ELSEWHERE: dict[str, str] = {
+    "bank.bucket.before_put": _OTHER,
+    "bank.bucket.after_put": _OTHER,
+    "bank.bucket.before_delete": _OTHER,
+    "bank.bucket.after_delete": _OTHER,
+    "movers.restic.before_rename": _OTHER,
+    "movers.restic.after_rename": _OTHER,
+    "repositories.adopt.before_commit": _OTHER,
+    "repositories.adopt.after_commit": _OTHER,
+    "repository.unlock.before_delete": _OTHER,
+    "repository.unlock.after_delete": _OTHER,
     "allowlist.default.before_rename": _FIRST_START,
     "allowlist.default.after_rename": _FIRST_START,
     "install.project.before_commit": _FIRST_START,
