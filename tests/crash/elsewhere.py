@@ -33,6 +33,8 @@ ELSEWHERE: dict[str, str] = {
     "kit.acknowledge.after_commit": _FIRST_START,
     "migrations.upgrade.before_commit": _FIRST_START,
     "migrations.upgrade.after_commit": _FIRST_START,
+    "outbox.switch.before_commit": _OTHER,
+    "outbox.switch.after_commit": _OTHER,
     "outbox.confirmed.before_commit": _BROKER,
     "outbox.confirmed.after_commit": _BROKER,
     "recover.rows.before_commit": _FIRST_START,

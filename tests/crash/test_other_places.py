@@ -171,3 +171,14 @@ def test_a_restore_by_restic_that_is_cut_is_finished(ground: Ground, point: str)
     assert ground.until("the restore to end", ended) == "success"
     assert differences(before, photograph(target / "papers")) == []
     assert ground.stop()
+
+
+def test_naming_a_broker_can_be_cut_and_done_again(ground: Ground) -> None:
+    """The outbox is switched on by the first start that knows of a broker, whether or not that answers."""
+    with (ground.data / "seawall.yaml").open("a") as settings:
+        settings.write("amqp_url: amqp://guest:guest@127.0.0.1:1//\n")
+    assert not ground.start("outbox.switch.before_commit")
+    assert not ground.start("outbox.switch.after_commit")
+    # It is on now: there is nothing left to cut.
+    assert ground.start("outbox.switch.before_commit")
+    assert ground.stop()
