@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+_EVENTS = "tests/events/test_kills.py"
 _FIRST_START = "tests/crash/test_first_start.py"
 _OTHER = "tests/crash/test_other_places.py"
-_BROKER = "tests/events/test_broker.py"
 _KILL = "tests/repository/test_kill.py"
 _PRUNE = "tests/repository/test_prune_crash.py"
 _SCALE = "tests/scale/test_two_hosts.py"
@@ -35,8 +35,18 @@ ELSEWHERE: dict[str, str] = {
     "migrations.upgrade.after_commit": _FIRST_START,
     "outbox.switch.before_commit": _OTHER,
     "outbox.switch.after_commit": _OTHER,
-    "outbox.confirmed.before_commit": _BROKER,
-    "outbox.confirmed.after_commit": _BROKER,
+    "outbox.confirmed.before_commit": _EVENTS,
+    "outbox.confirmed.after_commit": _EVENTS,
+    "outbox.lease.before_commit": _EVENTS,
+    "outbox.lease.after_commit": _EVENTS,
+    "broker.batch.before_publish": _EVENTS,
+    "broker.batch.after_publish": _EVENTS,
+    "broker.messages.before_ack": _EVENTS,
+    "broker.messages.after_ack": _EVENTS,
+    "broker.messages.before_reject": _EVENTS,
+    "broker.messages.after_reject": _EVENTS,
+    "events.messages.before_commit": _EVENTS,
+    "events.messages.after_commit": _EVENTS,
     "recover.rows.before_commit": _FIRST_START,
     "recover.rows.after_commit": _FIRST_START,
     "repositories.ensure.before_commit": _FIRST_START,
