@@ -23,7 +23,8 @@ def errors_as_markdown() -> str:
     ]
     classes = [errors.SeawallError]
     for one in classes:
-        classes += one.__subclasses__()
+        # Those of this page alone: a private error of another module is none that a user meets by its code.
+        classes += [found for found in one.__subclasses__() if found.__module__ == errors.__name__]
     for one in classes:
         meaning = (inspect.getdoc(one) or "").split("\n\n")[0].replace("\n", " ")
         retry = "yes" if one.retryable else "no"

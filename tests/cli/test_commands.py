@@ -89,7 +89,9 @@ def test_what_there_is_to_schedule_and_to_protect_is_listed(terminal: Terminal, 
     assert terminal.run("protectable", "show", "directory")
 
 
-def test_the_bank_and_the_kit_are_looked_into_without_the_service(terminal: Terminal) -> None:
+def test_the_bank_and_the_kit_are_looked_into_without_the_service(terminal: Terminal, source: Path) -> None:
+    terminal.run("plan", "create", "looked into", str(source))
+    terminal.run("checkpoint", "create", "--plan", "looked into", "--wait")
     assert "SEAWALL RECOVERY KIT" in terminal.run("recovery-kit", "show")
     assert "kept elsewhere" in terminal.run("recovery-kit", "acknowledge")
     assert "no errors" in terminal.run("repository", "check")

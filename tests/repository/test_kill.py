@@ -214,3 +214,25 @@ def test_a_killed_restore_leaves_whole_files_and_can_be_done_again(
     assert opened.restore(opened.snapshots()[-1].tree, target).faults == ()
     assert _content(target) == wanted
     assert {path.name for path in target.iterdir()} == wanted.keys()
+
+
+def test_a_second_repair_takes_no_damaged_pack_back(repository_path: Path, tmp_path: Path) -> None:
+    """The first one leaves it on the bank and out of the index; its header is whole, its content is not."""
+    source = tmp_path / "many"
+    source.mkdir()
+    for number in range(4):
+        (source / str(number)).write_bytes(os.urandom(100_000))
+    bank = FolderBank(repository_path)
+    commit(Repository.open(bank, password=PASSWORD, now=NOW), source)
+    largest = max(repository_path.glob("data/*/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[50] ^= 1
+    largest.write_bytes(content)
+    for _ in range(2):
+        again = Repository.open(bank, password=PASSWORD, now=NOW)
+        lock = again.lock(now=NOW, exclusive=True)
+        again.repair(lock, clock=lambda: NOW, read_data=True)
+        lock.release()
+    again.refresh()
+    commit(again, source)
+    assert Repository.open(bank, password=PASSWORD, now=NOW).check(read_data=True) == []

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import sha256
 from typing import Final
 
 from seawall.core.errors import BankObjectMissingError, DamagedError, InvalidInputError
@@ -106,11 +107,23 @@ class Repair:
             if number % _CONFIRM_EVERY == 0:
                 self._confirm()
             try:
-                self._packs[pack_id] = read_header(self._bank, self._key, pack_id, sizes[pack_id])
-                self._result.packs_found += 1
+                blobs = read_header(self._bank, self._key, pack_id, sizes[pack_id])
             except DamagedError as error:
                 self._result.notes.append(f"{error}; nothing tells what it held")
+                continue
+            # A whole header says nothing of the rest: a former repair may have left this pack out of the index.
+            if pack_id in damaged or not self._is_whole(pack_id):
+                bad[pack_id] = blobs
+            else:
+                self._packs[pack_id] = blobs
+                self._result.packs_found += 1
         return bad
+
+    def _is_whole(self, pack_id: bytes) -> bool:
+        try:
+            return sha256(read_pack(self._bank, pack_id)).digest() == pack_id
+        except (BankObjectMissingError, DamagedError):
+            return False
 
     def _salvage(self, bad: dict[bytes, Sequence[PackedBlob]], sizes: dict[bytes, int]) -> Packs:
         """Copy what can be read out of damaged packs; the packs that hold it now."""
