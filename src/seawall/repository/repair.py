@@ -111,7 +111,7 @@ class Repair:
             except DamagedError as error:
                 self._result.notes.append(f"{error}; nothing tells what it held")
                 continue
-            # A whole header says nothing of the rest: a former repair may have left this pack out of the index.
+            # A whole header says nothing of the rest: a former repair may have left this pack out.
             if pack_id in damaged or not self._is_whole(pack_id):
                 bad[pack_id] = blobs
             else:
