@@ -35,6 +35,21 @@ def protect_and_restore(ground: Ground) -> None:
     assert ground.ended(made) == "deleted"
 
 
+def restore_over(ground: Ground) -> None:
+    """A restore that replaces files which have other content."""
+    made = ground.back_up(ground.plan)
+    assert ground.ended(made) == "available"
+    folder, _ = ground.sources_of(ground.plan)
+    target = ground.folder / "target"
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(folder, target / folder.name, symlinks=True)
+    for path in (target / folder.name).iterdir():
+        if path.is_file() and not path.is_symlink():
+            path.write_text(f"other content of {path.name}")
+    ground.restore(ground.plan, made, target)
+    ground.assert_restored()
+
+
 def restore_in_place(ground: Ground) -> None:
     made = ground.back_up(ground.own)
     assert ground.ended(made) == "available"
@@ -246,7 +261,7 @@ ACTS: dict[str, Act] = {
     "repository.index.before_delete": let_days_pass,
     "repository.key": use_new_bank,
     "repository.pending": let_days_pass,
-    "repository.repack": let_days_pass,
+    "repository.restore": restore_over,
     "runs.hand_back": stop,
     "schedules.": schedule,
     "schedules.backfill_operation": ask_and_fire,

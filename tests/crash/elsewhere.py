@@ -60,6 +60,8 @@ ELSEWHERE: dict[str, str] = {
     "repository.pack.after_delete": _PRUNE,
     "repository.pending.before_delete": _PRUNE,
     "repository.pending.after_delete": _PRUNE,
+    "repository.repack.before_put": _PRUNE,
+    "repository.repack.after_put": _PRUNE,
     "repository.repair.before_put": _KILL,
     "repository.repair.after_put": _KILL,
 }

@@ -270,7 +270,7 @@ class Ground:
     def new_provider(self, name: str, bank: Path) -> str:
         """A provider whose bank is a folder; its id is that of its name for good."""
         made = str(uuid5(NAMESPACE_OID, str(bank)))
-        text = f"id: {made}\nname: {name}\nbank: {{type: file, path: '{bank}'}}\n"
+        text = f"id: {made}\nname: '{name}'\nbank: {{type: file, path: '{bank}'}}\n"
         new = self.data / "providers.d" / f"{name}.new"
         new.touch(mode=0o600)
         new.write_text(text)
