@@ -301,7 +301,7 @@ def test_two_that_look_and_then_act_are_as_if_one_after_the_other(url: DatabaseU
     ]
     assert sorted(bool(answer.result(WAIT_S)) for answer in answers) == [False, True]
     assert len(names(one)) == 1
-    assert len(calls) == 3  # the one that lost looked again
+    assert len(calls) >= 3  # the one that lost looked again, once or more
     one.close()
     two.close()
 
