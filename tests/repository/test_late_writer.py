@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from seawall.core.errors import LeaseLostError
+from seawall.core.errors import BankObjectMissingError, ConflictError, LeaseLostError
 from seawall.repository import Node, Repository, Writer
 from seawall.repository.locks import RepositoryLock
 from seawall.repository.pack import TARGET_BYTES
@@ -137,3 +137,14 @@ def test_a_snapshot_that_comes_late_stays_when_its_packs_are_there(scene: Scene)
         scene.bank.before = ("put", "snapshots/", stop)
         scene.commit(writer, tree)
     assert scene.is_clean(1)
+
+
+@pytest.mark.parametrize("moment", ["data/", "index/", "snapshots/"])
+def test_a_bank_that_is_unmounted_while_something_is_put_makes_no_backup(scene: Scene, moment: str) -> None:
+    """Below a mount point there is an empty folder, which takes everything and holds nothing."""
+    with scene.writer as writer:
+        tree = writer.save_nodes([writer.save_bytes("letter", os.urandom(100_000))])
+        scene.bank.before = ("put", moment, scene.bank.objects.clear)
+        with pytest.raises((BankObjectMissingError, ConflictError)):
+            scene.commit(writer, tree)
+        assert scene.bank.before is None, f"nothing was put into {moment}"

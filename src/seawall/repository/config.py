@@ -14,7 +14,7 @@ from typing import Final
 
 import orjson
 
-from seawall.core.errors import ConflictError, DamagedError, InvalidInputError
+from seawall.core.errors import BankObjectMissingError, ConflictError, DamagedError, InvalidInputError
 from seawall.repository import codec
 from seawall.repository.crypto import Key
 from seawall.sdk.bank import Bank
@@ -108,3 +108,15 @@ def load(bank: Bank, key: Key) -> Config:
             "must be 2; `restic migrate upgrade_repo_v2` upgrades version 1",
         )
     return found
+
+
+def confirm(bank: Bank) -> None:
+    """``BankObjectMissingError`` when the repository is no longer at its place.
+
+    A bank that is not mounted any more looks empty: what is then written would be hidden by the next mount,
+    and what is looked for would seem to be lost. So whoever writes, deletes or finds nothing asks.
+    """
+    try:
+        bank.get(NAME)
+    except BankObjectMissingError as error:
+        raise BankObjectMissingError(f"the repository is gone from its bank: {error}") from error

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from seawall.core.errors import BankObjectMissingError, ConflictError, InvalidInputError, NotFoundError
+from seawall.core.errors import ConflictError, InvalidInputError, NotFoundError, WrongKeyError
 from seawall.repository import config, keys, locks, nodes, snapshot, tar, zipped
 from seawall.repository.check import Check
 from seawall.repository.crypto import Key
@@ -113,6 +113,13 @@ class Repository:
             self._bank, self._key, password, hostname=socket.gethostname(), now=now or self._opened
         )
 
+    def slot_of(self, password: str) -> str | None:
+        """The id of the slot that a password opens; None when it opens none. It costs a key derivation."""
+        try:
+            return keys.find_master(self._bank, password, self._bank.get(config.NAME))[1]
+        except WrongKeyError:
+            return None
+
     def remove_key(self, key_id: str) -> None:
         """Remove a key slot; the last one is refused."""
         keys.remove(self._bank, key_id)
@@ -124,15 +131,8 @@ class Repository:
     # --- writing ---------------------------------------------------------------------------------
 
     def confirm(self) -> None:
-        """``BankObjectMissingError`` when it is no longer at its place.
-
-        A bank that is not mounted any more looks empty: what is then written would be hidden by the next
-        mount, and what is looked for would seem to be lost. So whoever writes, deletes or finds nothing asks.
-        """
-        try:
-            self._bank.get(config.NAME)
-        except BankObjectMissingError as error:
-            raise BankObjectMissingError(f"the repository is gone from its bank: {error}") from error
+        """``BankObjectMissingError`` when it is no longer at its place (see ``config.confirm``)."""
+        config.confirm(self._bank)
 
     def refresh(self) -> None:
         """Take in what other writers and prunes have done since."""

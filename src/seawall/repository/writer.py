@@ -23,7 +23,7 @@ from seawall.core.errors import (
     InvalidInputError,
     LeaseLostError,
 )
-from seawall.repository import codec, nodes, snapshot
+from seawall.repository import codec, config, nodes, snapshot
 from seawall.repository.chunker import (
     FILE_AVERAGE_BYTES,
     STREAM_AVERAGE_BYTES,
@@ -310,8 +310,10 @@ class Writer:
         """Make it a snapshot; its id. The one act that makes the backup exist.
 
         Before it, in this order: everything is made durable, ``check`` is called (it raises when the work was
-        taken over), every pack that was reused is found on the bank, and the lock is found unexpired (by the
-        writer's clock; without one at ``now``, or ``time``). When any of it fails no snapshot is written.
+        taken over), every pack that was reused is found on the bank, the repository is found at its place,
+        and the lock is found unexpired (by the writer's clock; without one at ``now``, or ``time``). When any
+        of it fails no snapshot is written. The place is looked at once more after it: a bank that is not
+        mounted any more takes everything and keeps nothing. Then it raises ``BankObjectMissingError``.
         """
         self._told = now or time
         self.flush()
@@ -324,6 +326,7 @@ class Writer:
         self._held()
         self._keep_reused()
         self._confirm_packs()
+        config.confirm(self._bank)
         self._held()
         made = snapshot.Snapshot(
             "", time, tree_id, tuple(paths), hostname, username, tuple(tags), parent, summary or {}
@@ -334,6 +337,7 @@ class Writer:
         except LeaseLostError:  # stopped since the last look, for long: somebody may have pruned meanwhile
             self._withdraw_if_gone(snapshot_id)
         self._keep_reused()
+        config.confirm(self._bank)
         return snapshot_id
 
     def _withdraw_if_gone(self, snapshot_id: str) -> None:
