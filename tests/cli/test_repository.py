@@ -155,6 +155,26 @@ def test_keys_come_and_go_and_the_one_in_use_stays(filled: At, tmp_path: Path) -
     assert filled.type("snapshots", file=str(new)).code == 9
 
 
+def test_the_key_of_the_recovery_kit_is_not_removed(terminal: Terminal) -> None:
+    """The bank and the kit must be enough (I9): without its slot the kit opens nothing."""
+    (source := terminal.data.parent / "kept").mkdir()
+    (source / "a").write_text("alpha")
+    terminal.run("plan", "create", "kept", str(source))
+    terminal.run("checkpoint", "create", "--plan", "kept", "--wait")
+    ours = terminal.json("repository", "key", "list", "--repository", default_repository(terminal))
+    (recovery,) = (one["id"] for one in ours if not one["current"])
+    words = ("repository", "key", "remove", recovery[:8], "--repository", default_repository(terminal))
+    refused = terminal.type(*words)
+    assert (refused.code, "recovery kit" in refused.err) == (2, True), refused
+    after = terminal.json("repository", "key", "list", "--repository", default_repository(terminal))
+    assert {one["id"] for one in after} == {one["id"] for one in ours}
+
+
+def default_repository(terminal: Terminal) -> str:
+    """The id of the repository on the default bank."""
+    return next((terminal.data / "bank").iterdir()).name
+
+
 def test_locks_are_shown_and_only_stale_ones_go(filled: At) -> None:
     opened = Repository.open(FileBank(path=str(filled.path)), password=PASSWORD, now=NOW)
     opened.lock(now=NOW)  # long ago: stale

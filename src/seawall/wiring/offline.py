@@ -119,9 +119,9 @@ def open_repository(
     settings: Settings, clock: Clock, place: RepositoryPlace, *, read_index: bool = True
 ) -> Iterator[OpenedRepository]:
     """Open a repository. Without its index it can be repaired when an index file is damaged."""
-    with _bank_and_password(settings, clock, place) as (bank, password):
+    with _bank_and_password(settings, clock, place) as (bank, password, recovery_key):
         opened = Repository.open(bank, password=password(), now=clock.now(), read_index=read_index)
-        yield OpenedRepository(opened, clock)
+        yield OpenedRepository(opened, clock, recovery_key=recovery_key)
 
 
 def init_repository(settings: Settings, clock: Clock, place: RepositoryPlace) -> str:
@@ -130,7 +130,7 @@ def init_repository(settings: Settings, clock: Clock, place: RepositoryPlace) ->
     Its id. If the process dies here, it is there whole or the same command makes it.
     """
     if place.at is not None:
-        with _bank_and_password(settings, clock, place) as (bank, password):
+        with _bank_and_password(settings, clock, place) as (bank, password, _):
             return Repository.init(bank, passwords=[password()], now=clock.now()).id
     with opened_installation(settings, clock) as (database, install_key):
         found = _chosen(database.read(rows.listed), place.repository)
@@ -176,21 +176,23 @@ def adopt_repository(
 @contextmanager
 def _bank_and_password(
     settings: Settings, clock: Clock, place: RepositoryPlace
-) -> Iterator[tuple[Bank, Callable[[], str]]]:
+) -> Iterator[tuple[Bank, Callable[[], str], str | None]]:
+    """Its bank, its password, and the key in the recovery kit if it is one of the installation's."""
     if place.at is not None:
         assert place.password is not None
         options = {"path": str(place.at.expanduser().absolute())}
         bank = plugins.load_banks().get("file")(**options)
         try:
-            yield bank, place.password
+            yield bank, place.password, None
         finally:
             bank.close()
         return
     with opened_installation(settings, clock) as (database, install_key):
         found = _chosen(database.read(rows.listed), place.repository)
         word = database.read(lambda c: repositories.password(c, install_key, found.id))
+        recovery_key = database.read(lambda c: repositories.recovery_key(c, install_key, found.id))
         with _bank_of(settings, clock, found) as bank:
-            yield bank, lambda: word
+            yield bank, lambda: word, recovery_key
 
 
 @contextmanager

@@ -43,9 +43,11 @@ class _Sum:
 class OpenedRepository:
     """For one thread. What changes something takes the lock that restic would take, too."""
 
-    def __init__(self, repository: Repository, clock: Clock) -> None:
+    def __init__(self, repository: Repository, clock: Clock, *, recovery_key: str | None = None) -> None:
+        """``recovery_key`` is the one in the recovery kit, when it is a repository of the installation."""
         self._repository = repository
         self._clock = clock
+        self._recovery_key = recovery_key
 
     # --- looking ---------------------------------------------------------------------------------
 
@@ -155,11 +157,18 @@ class OpenedRepository:
             return self._repository.add_key(password, now=self._clock.now())
 
     def remove_key(self, key_id: str) -> str:
-        """Remove a slot by the beginning of its id. The one that is in use now is refused, as restic does."""
+        """Remove a slot by the beginning of its id.
+
+        Refused are the one that is in use now, as restic does, and that of the recovery kit (I9).
+        """
         slots = self._repository.keys()
         found = _one(key_id, [one.id for one in slots], "key slot")
         if found == self._repository.key_id:
             raise InvalidInputError.of("key", key_id, "opened the repository just now; open it with another")
+        if self._recovery_key is not None and found == self._repository.slot_of(self._recovery_key):
+            raise InvalidInputError.of(
+                "key", key_id, "is that of the recovery kit, which would open nothing any more"
+            )
         with self._locked():
             self._repository.remove_key(found)
         return found
