@@ -104,7 +104,7 @@ def test_what_is_missing_is_said_to_be(root: Path) -> None:
         with pytest.raises(NotFoundError, match=str(path)):
             find(path, [root])
     with pytest.raises(NotFoundError, match="the root"):
-        find("/no/such/root/a", [Path("/no/such/root")])
+        find("/no/such/place/a", [Path("/no/such/place")])
 
 
 def test_what_is_to_be_made_may_be_missing(root: Path) -> None:

@@ -288,7 +288,7 @@ class Dispatcher:
         """Write the turn, then act on what came of it."""
         try:
             self._write_turn(turn)
-        except Exception:
+        except Exception:  # whatever it was: nothing was written, so all of it is kept for the next turn
             self._put_back(turn)
             raise
         for running, outcome in turn.ended:

@@ -65,7 +65,9 @@ class Inbox:
             return self._write(read)
         except SeawallError:
             raise
-        except Exception:
+        except (
+            Exception
+        ):  # one message that breaks its reader must not keep the others back; logged, tried alone
             log.exception("a batch of events failed; each is tried alone", messages=len(read))
         received = Received()
         for one in read:
