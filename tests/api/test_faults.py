@@ -9,7 +9,6 @@ import pytest
 
 from seawall.api.edge import BODY_LIMIT_BYTES
 from seawall.core.caller import Role
-from seawall.core.errors import DatabaseUnavailableError
 from tests.api.ground import Ground, content_of
 
 
@@ -104,25 +103,28 @@ def test_a_service_id_is_a_number_that_the_database_knows(ground: Ground, number
     assert ground.ask("PUT", f"/services/{number}", body, role=Role.ADMIN).status_code in (400, 404)
 
 
-def test_a_database_that_is_away_is_503_and_worth_another_try(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def away(*_: object, **__: object) -> None:
-        raise DatabaseUnavailableError("the database does not answer")
-
-    monkeypatch.setattr(ground.database, "read", away)
+def test_a_database_that_is_away_is_503_and_worth_another_try(ground: Ground) -> None:
+    file = ground.below.data.database
+    ground.database.engine.dispose()
+    file.rename(file.with_suffix(".away"))
+    file.mkdir()
     answer = ground.ask("GET", "/plans")
     assert answer.status_code == 503
     assert answer.headers["Retry-After"]
     assert "serviceUnavailable" in answer.json()
+    file.rmdir()
+    file.with_suffix(".away").rename(file)
+    assert ground.ask("GET", "/plans").status_code == 200
 
 
-def test_a_bug_is_a_500_that_names_only_its_request(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object, **__: object) -> None:
+def test_a_bug_is_a_500_that_names_only_its_request(ground: Ground) -> None:
+    def break_down() -> None:
         raise RuntimeError("hunter2")
 
-    monkeypatch.setattr(ground.database, "read", broken)
-    answer = ground.ask("GET", "/plans")
+    asked: list[object] = ground.below.sources.protectables.get("note").asked  # type: ignore[attr-defined]  # its own
+    asked.append(break_down)
+    answer = ground.ask("GET", "/protectables/note/instances/n1")
+    asked.clear()
     assert answer.status_code == 500
     assert "hunter2" not in answer.text
     assert content_of(answer)["request_id"] in content_of(answer)["message"]
