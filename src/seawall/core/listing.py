@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from seawall.core.caller import Caller
+
 MAX_LIMIT = 1000
 
 
@@ -24,3 +26,7 @@ class ListQuery:
     """Field -> value that it must have; an unknown field is an ``InvalidInputError``."""
     all_projects: bool = False
     """Not only the caller's own project; the API lets only administrators ask so."""
+
+    def project_of(self, caller: Caller) -> str | None:
+        """Whose rows the list may show; None is all: only administrators are let ask for those (I11)."""
+        return None if self.all_projects and caller.is_admin else caller.project_id

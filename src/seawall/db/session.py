@@ -387,3 +387,14 @@ def _store(
     from seawall.db.postgresql import PostgresqlStore, server_now
 
     return PostgresqlStore(where, busy_timeout_ms, now or server_now)
+
+
+def waking(notify: Callable[[], None], change: Callable[[Tx], T]) -> Callable[[Tx], T]:
+    """The change; after its commit the loops that ``notify`` wakes look again."""
+
+    def call(tx: Tx) -> T:
+        answer = change(tx)
+        tx.after_commit(notify)
+        return answer
+
+    return call

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from seawall.core.caller import Caller
 from seawall.core.errors import (
@@ -23,10 +23,12 @@ from seawall.core.errors import (
     PluginError,
     StateError,
 )
+from seawall.core.ids import stored_id
 from seawall.core.listing import ListQuery
 from seawall.core.records import Checkpoint, Json, Page, Plan, Provider, Restore, Run
 from seawall.core.states import CheckpointStatus
 from seawall.db import audit, checkpoints, plans, restores
+from seawall.db.session import waking
 from seawall.protection import catalogue_checkpoints, catalogue_plans, catalogue_restores
 from seawall.protection.catalogue_plans import PlanSources
 from seawall.protection.pages import page_of
@@ -208,19 +210,19 @@ class Catalogue:
         return self._database.write("catalogue.update_plan", update)
 
     def get_plan(self, caller: Caller, plan_id: str) -> Plan:
-        known = _known("plan", plan_id)
+        known = stored_id("plan", plan_id)
         return self._database.read(
             lambda connection: plans.get(connection, known, project_id=caller.project_id)
         )
 
     def list_plans(self, caller: Caller, query: ListQuery) -> Page[Plan]:
         return self._database.read(
-            lambda connection: plans.page(connection, query, project_id=_scope(caller, query))
+            lambda connection: plans.page(connection, query, project_id=query.project_of(caller))
         )
 
     def delete_plan(self, caller: Caller, plan_id: str) -> None:
         """Its checkpoints stay. ``InUseError`` while operations are scheduled for it, or runs work on it."""
-        known = _known("plan", plan_id)
+        known = stored_id("plan", plan_id)
 
         def delete(tx: Tx) -> None:
             plan = plans.get(tx.connection, known, project_id=caller.project_id)
@@ -292,7 +294,8 @@ class Catalogue:
             raise InvalidInputError.of("provider_id", provider_id, rule)
         return self._database.write(
             "catalogue.create_checkpoint",
-            self._waking(
+            waking(
+                self._wakeup.notify,
                 lambda tx: catalogue_checkpoints.create(
                     tx,
                     caller,
@@ -300,16 +303,16 @@ class Catalogue:
                     plan,
                     extra_info=extra_info or {},
                     idempotency_key=idempotency_key,
-                )
+                ),
             ),
         )
 
     def list_checkpoints(self, caller: Caller, provider_id: str, query: ListQuery) -> Page[Checkpoint]:
         """Also of a provider whose file cannot be used now, when there are any."""
-        known = _known("provider", provider_id)
+        known = stored_id("provider", provider_id)
         page = self._database.read(
             lambda connection: checkpoints.page(
-                connection, query, project_id=_scope(caller, query), provider_id=known
+                connection, query, project_id=query.project_of(caller), provider_id=known
             )
         )
         if not page.items:
@@ -317,8 +320,8 @@ class Catalogue:
         return page
 
     def get_checkpoint(self, caller: Caller, provider_id: str, checkpoint_id: str) -> Checkpoint:
-        known = _known("checkpoint", checkpoint_id)
-        of = _known("provider", provider_id)
+        known = stored_id("checkpoint", checkpoint_id)
+        of = stored_id("provider", provider_id)
         return self._database.read(
             lambda connection: checkpoints.get(
                 connection, known, project_id=caller.project_id, provider_id=of
@@ -330,7 +333,9 @@ class Catalogue:
         host = self._host_of(found)
         return self._database.write(
             "catalogue.delete_checkpoint",
-            self._waking(lambda tx: catalogue_checkpoints.delete(tx, caller, found, host=host)),
+            waking(
+                self._wakeup.notify, lambda tx: catalogue_checkpoints.delete(tx, caller, found, host=host)
+            ),
         )
 
     def reset_checkpoint(
@@ -396,22 +401,23 @@ class Catalogue:
             host = host or self._sources.host
         return self._database.write(
             "catalogue.create_restore",
-            self._waking(
+            waking(
+                self._wakeup.notify,
                 lambda tx: catalogue_restores.create(
                     tx, caller, found.id, restore_target=target, parameters=checked, host=host
-                )
+                ),
             ),
         )
 
     def get_restore(self, caller: Caller, restore_id: str) -> Restore:
-        known = _known("restore", restore_id)
+        known = stored_id("restore", restore_id)
         return self._database.read(
             lambda connection: restores.get(connection, known, project_id=caller.project_id)
         )
 
     def list_restores(self, caller: Caller, query: ListQuery) -> Page[Restore]:
         return self._database.read(
-            lambda connection: restores.page(connection, query, project_id=_scope(caller, query))
+            lambda connection: restores.page(connection, query, project_id=query.project_of(caller))
         )
 
     def _host_of(self, found: Checkpoint) -> str | None:
@@ -425,26 +431,3 @@ class Catalogue:
         except NotFoundError:
             return self._sources.host  # its plan was pruned: whoever is asked looks after it
         return plan.host
-
-    def _waking(self, change: Callable[[Tx], T]) -> Callable[[Tx], T]:
-        """The change; after its commit the loops of this process look again."""
-
-        def call(tx: Tx) -> T:
-            answer = change(tx)
-            tx.after_commit(self._wakeup.notify)
-            return answer
-
-        return call
-
-
-def _scope(caller: Caller, query: ListQuery) -> str | None:
-    """Whose rows a list may show: the API lets only administrators ask for all (I11)."""
-    return None if query.all_projects and caller.is_admin else caller.project_id
-
-
-def _known(kind: str, text: str) -> str:
-    """An id as it is stored; what is no id at all is not found."""
-    try:
-        return str(UUID(text))
-    except ValueError:
-        raise NotFoundError(f"there is no {kind} {text}") from None

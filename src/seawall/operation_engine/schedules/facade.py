@@ -7,14 +7,14 @@ only the things of its own project; a foreign id is a ``NotFoundError`` (I11).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
-from uuid import UUID
 
 from seawall.core.caller import Caller
-from seawall.core.errors import InvalidInputError, NotFoundError
+from seawall.core.errors import InvalidInputError
+from seawall.core.ids import stored_id
 from seawall.core.listing import ListQuery
 from seawall.core.records import Backfill, LogLine, Page, Run, ScheduledOperation, Trigger
 from seawall.core.schedule import (
@@ -26,6 +26,7 @@ from seawall.core.schedule import (
 )
 from seawall.db import audit, run_rows, scheduled_operations
 from seawall.db import triggers as trigger_rows
+from seawall.db.session import waking
 from seawall.operation_engine.schedules import asked, event_triggers, operations, triggers
 from seawall.operation_engine.schedules.definitions import PlanLookup
 from seawall.operation_engine.schedules.event_triggers import Sealing
@@ -71,7 +72,8 @@ class Schedules:
     ) -> Trigger:
         return self._database.write(
             "schedules.create_trigger",
-            self._waking(
+            waking(
+                self._wakeup.notify,
                 lambda tx: triggers.create(
                     tx,
                     caller,
@@ -80,7 +82,7 @@ class Schedules:
                     properties=properties,
                     min_interval_s=self._min_interval_s,
                     sealing=self._sealing,
-                )
+                ),
             ),
         )
 
@@ -92,10 +94,11 @@ class Schedules:
         name: str | None = None,
         properties: Mapping[str, Any] | None = None,
     ) -> Trigger:
-        known = _known("trigger", trigger_id)
+        known = stored_id("trigger", trigger_id)
         return self._database.write(
             "schedules.update_trigger",
-            self._waking(
+            waking(
+                self._wakeup.notify,
                 lambda tx: triggers.update(
                     tx,
                     caller,
@@ -103,45 +106,50 @@ class Schedules:
                     name=name,
                     properties=properties,
                     min_interval_s=self._min_interval_s,
-                )
+                ),
             ),
         )
 
     def get_trigger(self, caller: Caller, trigger_id: str) -> Trigger:
-        known = _known("trigger", trigger_id)
+        known = stored_id("trigger", trigger_id)
         return self._database.read(
             lambda connection: trigger_rows.get(connection, known, project_id=caller.project_id)
         )
 
     def list_triggers(self, caller: Caller, query: ListQuery) -> Page[Trigger]:
         return self._database.read(
-            lambda connection: trigger_rows.page(connection, query, project_id=_scope(caller, query))
+            lambda connection: trigger_rows.page(connection, query, project_id=query.project_of(caller))
         )
 
     def delete_trigger(self, caller: Caller, trigger_id: str) -> None:
-        known = _known("trigger", trigger_id)
+        known = stored_id("trigger", trigger_id)
         self._database.write(
-            "schedules.delete_trigger", self._waking(lambda tx: triggers.delete(tx, caller, known))
+            "schedules.delete_trigger",
+            waking(self._wakeup.notify, lambda tx: triggers.delete(tx, caller, known)),
         )
 
     def pause_trigger(
         self, caller: Caller, trigger_id: str, *, reason: str, until_at: datetime | None
     ) -> Trigger:
-        known = _known("trigger", trigger_id)
+        known = stored_id("trigger", trigger_id)
         return self._database.write(
             "schedules.pause_trigger",
-            self._waking(lambda tx: triggers.pause(tx, caller, known, reason=reason, until_at=until_at)),
+            waking(
+                self._wakeup.notify,
+                lambda tx: triggers.pause(tx, caller, known, reason=reason, until_at=until_at),
+            ),
         )
 
     def resume_trigger(self, caller: Caller, trigger_id: str) -> Trigger:
-        known = _known("trigger", trigger_id)
+        known = stored_id("trigger", trigger_id)
         return self._database.write(
-            "schedules.resume_trigger", self._waking(lambda tx: triggers.resume(tx, caller, known))
+            "schedules.resume_trigger",
+            waking(self._wakeup.notify, lambda tx: triggers.resume(tx, caller, known)),
         )
 
     def rotate_secret(self, caller: Caller, trigger_id: str) -> Trigger:
         """A new secret for a webhook trigger, in its answer alone; the former one is of no use at once."""
-        known = _known("trigger", trigger_id)
+        known = stored_id("trigger", trigger_id)
         return self._database.write(
             "schedules.rotate_secret",
             lambda tx: event_triggers.rotate(tx, caller, known, sealing=self._sealing),
@@ -185,7 +193,7 @@ class Schedules:
         priority: int = 0,
         retry: Mapping[str, int] | None = None,
     ) -> ScheduledOperation:
-        known = _known("trigger", trigger_id)
+        known = stored_id("trigger", trigger_id)
         policy = {
             "name": name,
             "description": description,
@@ -197,7 +205,8 @@ class Schedules:
         }
         return self._database.write(
             "schedules.create_operation",
-            self._waking(
+            waking(
+                self._wakeup.notify,
                 lambda tx: operations.create(
                     tx,
                     caller,
@@ -206,41 +215,47 @@ class Schedules:
                     trigger_id=known,
                     operation_definition=operation_definition,
                     policy=policy,
-                )
+                ),
             ),
         )
 
     def update_operation(
         self, caller: Caller, operation_id: str, changes: Mapping[str, object]
     ) -> ScheduledOperation:
-        known = _known("scheduled operation", operation_id)
+        known = stored_id("scheduled operation", operation_id)
         return self._database.write(
             "schedules.update_operation",
-            self._waking(lambda tx: operations.update(tx, caller, self._sources, known, changes)),
+            waking(
+                self._wakeup.notify, lambda tx: operations.update(tx, caller, self._sources, known, changes)
+            ),
         )
 
     def get_operation(self, caller: Caller, operation_id: str) -> ScheduledOperation:
-        known = _known("scheduled operation", operation_id)
+        known = stored_id("scheduled operation", operation_id)
         return self._database.read(
             lambda connection: scheduled_operations.get(connection, known, project_id=caller.project_id)
         )
 
     def list_operations(self, caller: Caller, query: ListQuery) -> Page[ScheduledOperation]:
         return self._database.read(
-            lambda connection: scheduled_operations.page(connection, query, project_id=_scope(caller, query))
+            lambda connection: scheduled_operations.page(
+                connection, query, project_id=query.project_of(caller)
+            )
         )
 
     def delete_operation(self, caller: Caller, operation_id: str) -> None:
-        known = _known("scheduled operation", operation_id)
+        known = stored_id("scheduled operation", operation_id)
         self._database.write(
-            "schedules.delete_operation", self._waking(lambda tx: operations.delete(tx, caller, known))
+            "schedules.delete_operation",
+            waking(self._wakeup.notify, lambda tx: operations.delete(tx, caller, known)),
         )
 
     def run_operation(self, caller: Caller, operation_id: str, *, key: str | None = None) -> Run:
         """Run it once, now. With a ``key`` that was used before, the run of then."""
-        known = _known("scheduled operation", operation_id)
+        known = stored_id("scheduled operation", operation_id)
         return self._database.write(
-            "schedules.run_operation", self._waking(lambda tx: asked.run_now(tx, caller, known, key=key))
+            "schedules.run_operation",
+            waking(self._wakeup.notify, lambda tx: asked.run_now(tx, caller, known, key=key)),
         )
 
     def backfill_operation(
@@ -254,11 +269,12 @@ class Schedules:
         key: str | None = None,
     ) -> Backfill:
         """Make up for the due times from ``start`` to ``end``, or only say which those are."""
-        known = _known("scheduled operation", operation_id)
+        known = stored_id("scheduled operation", operation_id)
         return self._database.write(
             "schedules.backfill_operation",
-            self._waking(
-                lambda tx: asked.backfill(tx, caller, known, start=start, end=end, is_dry=is_dry, key=key)
+            waking(
+                self._wakeup.notify,
+                lambda tx: asked.backfill(tx, caller, known, start=start, end=end, is_dry=is_dry, key=key),
             ),
         )
 
@@ -281,11 +297,11 @@ class Schedules:
         asked = {name: value for name, value in given.items() if value is not None}
         narrowed = replace(query, filters={**query.filters, **asked})
         return self._database.read(
-            lambda connection: run_rows.page(connection, narrowed, project_id=_scope(caller, query))
+            lambda connection: run_rows.page(connection, narrowed, project_id=query.project_of(caller))
         )
 
     def get_run(self, caller: Caller, run_id: str) -> Run:
-        known = _known("run", run_id)
+        known = stored_id("run", run_id)
         return self._database.read(
             lambda connection: run_rows.get(connection, known, project_id=caller.project_id)
         )
@@ -294,41 +310,18 @@ class Schedules:
         """The lines but for the first ``after``."""
         if after < 0:
             raise InvalidInputError.of("after", after, "must be a number of lines, 0 or more")
-        known = _known("run", run_id)
+        known = stored_id("run", run_id)
         return self._database.read(
             lambda connection: run_rows.log(connection, known, after=after, project_id=caller.project_id)
         )
 
     def cancel_run(self, caller: Caller, run_id: str) -> Run:
         """Cancelled at once while it waits; ``cancelling`` until its work has really ended otherwise."""
-        known = _known("run", run_id)
+        known = stored_id("run", run_id)
 
         def cancel(tx: Tx) -> Run:
             run = run_rows.cancel(tx, known, project_id=caller.project_id)
             audit.record(tx, caller, "cancel", "run", known, {"state": run.state})
             return run
 
-        return self._database.write("schedules.cancel_run", self._waking(cancel))
-
-    def _waking(self, change: Callable[[Tx], T]) -> Callable[[Tx], T]:
-        """The change; after its commit the loops of this process look again."""
-
-        def call(tx: Tx) -> T:
-            answer = change(tx)
-            tx.after_commit(self._wakeup.notify)
-            return answer
-
-        return call
-
-
-def _scope(caller: Caller, query: ListQuery) -> str | None:
-    """Whose rows a list may show: the API lets only administrators ask for all (I11)."""
-    return None if query.all_projects and caller.is_admin else caller.project_id
-
-
-def _known(kind: str, text: str) -> str:
-    """An id as it is stored; what is no id at all is not found."""
-    try:
-        return str(UUID(text))
-    except ValueError:
-        raise NotFoundError(f"there is no {kind} {text}") from None
+        return self._database.write("schedules.cancel_run", waking(self._wakeup.notify, cancel))
