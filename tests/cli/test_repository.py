@@ -159,7 +159,7 @@ def test_the_key_of_the_recovery_kit_is_not_removed(terminal: Terminal) -> None:
     """The bank and the kit must be enough (I9): without its slot the kit opens nothing."""
     (source := terminal.data.parent / "kept").mkdir()
     (source / "a").write_text("alpha")
-    terminal.run("plan", "create", "kept", str(source))
+    terminal.run("plan", "create", "kept", str(source), "--provider", "default")
     terminal.run("checkpoint", "create", "--plan", "kept", "--wait")
     ours = terminal.json("repository", "key", "list", "--repository", default_repository(terminal))
     (recovery,) = (one["id"] for one in ours if not one["current"])
@@ -244,5 +244,7 @@ def test_a_repository_is_adopted_by_an_installation(filled: At, terminal: Termin
     shown = terminal.json("repository", "snapshots", "--repository", identity)
     assert [one["tags"] for one in shown] == [["one", "two"]]
     assert "old" in [one["name"] for one in terminal.json("provider", "list")]
+    unsure = terminal.type("plan", "create", "unsure", str(filled.path))
+    assert (unsure.code, "--provider is missing" in unsure.err, "default, old" in unsure.err) == (2, True, True)
     assert terminal.type(*words, *given).code == 5
     assert identity in terminal.run("recovery-kit", "show")

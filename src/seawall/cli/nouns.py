@@ -84,7 +84,7 @@ def only_provider(api: Connection) -> str:
     providers = all_of(PROVIDERS, api)
     if len(providers) != 1:
         names = ", ".join(str(one["name"]) for one in providers) or "none"
-        raise InvalidInputError.of("--provider", None, f"must name one of the providers: {names}")
+        raise InvalidInputError.of("--provider", None, f"is missing, and there is no single one: {names}")
     return str(providers[0]["id"])
 
 

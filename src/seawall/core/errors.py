@@ -28,6 +28,8 @@ class FieldFault:
     rule: str
 
     def __str__(self) -> str:
+        if self.value is None and self.rule.startswith("is missing"):
+            return f"{self.field} {self.rule}"
         shown = "(hidden)" if _is_secret(self.field, self.value) else repr(self.value)
         if len(shown) > 120:
             shown = shown[:117] + "..."
