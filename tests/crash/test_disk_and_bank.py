@@ -165,10 +165,8 @@ def test_a_truncated_pack(ground: Ground, tmp_path: Path) -> None:
     ((status, reason),) = ground.until("the restore", lambda: ground.rows(query, made["id"]) or None)
     assert status == "fail"
     assert pack.name[:16] in reason
-    query = (
-        "SELECT r.reason FROM runs r JOIN restores s ON s.run_id = r.id WHERE s.id = ? AND r.ended_at IS NOT NULL"
-    )
-    ((run_reason,),) = ground.until("the run's end", lambda: ground.rows(query, made["id"]) or None)
+    ended = "SELECT r.reason FROM runs r JOIN restores s ON s.run_id = r.id WHERE s.id = ? AND r.ended_at > 0"
+    ((run_reason,),) = ground.until("the run's end", lambda: ground.rows(ended, made["id"]) or None)
     assert pack.name[:16] in run_reason
     # No file is there with less than its content.
     for path in [one for one in target.rglob("*") if one.is_file() and not one.name.startswith(".")]:
