@@ -323,4 +323,4 @@ def test_each_target_is_cleaned_by_one_engine_at_a_time(ground: Ground) -> None:
     ground.clock.advance(121)
     second.run(ground.clock.now())
     assert len(ground.runs()) == 1
-    assert len(cleanup_targets.targets(keep_runs=timedelta(1), error_checkpoints=timedelta(1))) == 11
+    assert len(cleanup_targets.targets(keep_runs=timedelta(1), error_checkpoints=timedelta(1))) == 12

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -13,9 +13,7 @@ from prometheus_client.registry import Collector
 
 from seawall.api.monitor import CONNECTED, NOT_CONFIGURED, BrokerStatus
 from seawall.core.records import Service
-
-# As the list of services says it: after six missed heartbeats of the default 5 s.
-DOWN_AFTER = timedelta(seconds=30)
+from seawall.core.states import SERVICE_DOWN_AFTER
 
 
 class FiguresView(Protocol):
@@ -99,7 +97,7 @@ def _of_services(services: Sequence[Service], now: datetime) -> Iterator[Metric]
         "seawall_service_up", "Whether a service gave a sign of life lately.", labels=["host", "service"]
     )
     for one in services:
-        is_up = one.stopped_at is None and now - one.heartbeat_at < DOWN_AFTER
+        is_up = one.stopped_at is None and now - one.heartbeat_at < SERVICE_DOWN_AFTER
         up.add_metric([one.host, one.binary], int(is_up))
     yield up
 

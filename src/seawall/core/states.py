@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 
 from seawall.core.errors import StateError
+
+SERVICE_DOWN_AFTER = timedelta(seconds=30)
+"""A service that has not sent a heartbeat for so long is down: six heartbeats of the default 5 s."""
 
 
 class RunKind(StrEnum):

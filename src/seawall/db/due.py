@@ -216,11 +216,12 @@ def write_runs(
     source = select_of(tx.connection, "due", **_RUN)
     parameters = {"due": as_json(records), "now": to_micros(tx.now), **new_id_prefix(tx.now)}
     policies = set(tx.connection.execute(sa.text(_POLICIES.format(source=source)), parameters).scalars())
+    is_told = outbox.SWITCH in policies
     if "queue_one" in policies:
-        tx.connection.execute(sa.text(_REPLACE.format(source=source)), parameters)
+        outbox.change_runs(tx, _REPLACE.format(source=source), parameters, is_told=is_told)
     if "cancel_running" in policies:
         for statement in (_CANCEL_WAITING, _CANCEL_WORKING):
-            tx.connection.execute(sa.text(statement.format(source=source)), parameters)
+            outbox.change_runs(tx, statement.format(source=source), parameters, is_told=is_told)
     statement = _INSERT.format(
         source=source,
         id=new_row_id(tx.connection),
@@ -230,12 +231,14 @@ def write_runs(
         kind=kind.value,
         depth="NULL" if depth is None else int(depth),
     )
-    return tx.connection.execute(sa.text(statement), parameters).rowcount
+    return outbox.change_runs(tx, statement, parameters, is_told=is_told)
 
 
+# And whether anybody is told, which costs no statement of its own.
 _POLICIES = f"""
     WITH d AS MATERIALIZED ({{source}})
-    SELECT DISTINCT o.overlap FROM d CROSS JOIN scheduled_operations AS o WHERE {_OWN}"""
+    SELECT DISTINCT o.overlap FROM d CROSS JOIN scheduled_operations AS o WHERE {_OWN}
+    UNION ALL SELECT name FROM install WHERE name = '{outbox.SWITCH}'"""
 
 # Whose waiting or working runs make way for the last due time of the claim. In the words of the index of live
 # runs, without which every run there is would be looked at.
@@ -335,7 +338,7 @@ def _write_gaps(tx: Tx, records: Sequence[Mapping[str, Any]]) -> None:
     own = _hex(tx.connection, "o.id")
     tx.connection.execute(sa.text(_GROW.format(source=source, own=own)), parameters)
     statement = _INSERT_GAPS.format(source=source, own=own, id=new_row_id(tx.connection), columns=RUN_COLUMNS)
-    tx.connection.execute(sa.text(statement), parameters)
+    outbox.change_runs(tx, statement, parameters, is_told=outbox.is_on(tx.connection))
 
 
 # --- advancing ---------------------------------------------------------------------------------

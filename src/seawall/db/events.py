@@ -320,7 +320,7 @@ def _skip(tx: Tx, firing: Firing, state: RunState, reason: str) -> int:
     tx.connection.execute(sa.text(_GROW), parameters)
     statement = _INSERT_GAP.format(columns=due.RUN_COLUMNS, id=due.new_row_id(tx.connection))
     more = {"occurrence": firing.occurrence, "depth": firing.depth, **due.new_id_prefix(tx.now)}
-    return tx.connection.execute(sa.text(statement), {**parameters, **more}).rowcount
+    return outbox.change_runs(tx, statement, {**parameters, **more}, is_told=outbox.is_on(tx.connection))
 
 
 # --- what happens to runs fires, too ---------------------------------------------------------------

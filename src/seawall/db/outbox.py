@@ -14,12 +14,15 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
+import orjson
 import sqlalchemy as sa
 
 from seawall.core.records import Json
+from seawall.db import dialect
 from seawall.db.dialect import insert as dialect_insert
+from seawall.db.dialect import is_postgresql
 from seawall.db.session import Tx
-from seawall.db.tables import checkpoints, install, outbox, runs, triggers
+from seawall.db.tables import Instant, checkpoints, install, outbox, runs, to_micros, triggers
 
 SWITCH = "outbox"
 
@@ -67,6 +70,8 @@ def note(tx: Tx, type: str, *, subject: str, project_id: str | None, data: Json)
         _insert(tx, [_event(tx, type, subject, project_id, data)])
 
 
+# --- runs ----------------------------------------------------------------------------------------
+
 _RUN = (
     "id",
     "project_id",
@@ -82,21 +87,84 @@ _RUN = (
     "ended_at",
     "attempt",
     "host",
+    "gap_first_at",
+    "gap_last_at",
+    "gap_count",
 )
+
+# The documents are made by the database: a claim may end thousands of runs by one statement.
+_INSERT = """
+    INSERT INTO outbox (id, type, event, at)
+    WITH noted AS MATERIALIZED (SELECT {new_id} AS event_id, {columns} FROM {source})
+    SELECT n.event_id, CAST(:told_type AS text), {document}(
+        'specversion', '1.0', 'id', {event_id}, 'source', '{prefix}' || {project_id},
+        'type', CAST(:told_type AS text), 'subject', 'run/' || {run_id}, 'time', CAST(:told_time AS text),
+        'datacontenttype', 'application/json', 'data', {document}({data})), CAST(:told_at AS bigint)
+    FROM noted AS n ORDER BY n.row"""
 
 
 def note_runs(tx: Tx, rows: Collection[int], type: str) -> None:
     """Write down of these runs how they stand now; the caller has asked ``is_on``."""
-    query = sa.select(*(runs.c[name] for name in _RUN)).where(runs.c.row.in_(rows)).order_by(runs.c.row)
-    noted = []
-    for found in tx.connection.execute(query):
-        data = {
-            name: value.isoformat() if isinstance(value, datetime) else value
-            for name, value in zip(_RUN, found, strict=True)
-        }
-        noted.append(_event(tx, type, f"run/{found.id}", found.project_id, data))
-    _insert(tx, noted)
+    parameters = {**_noted(tx, type), "told_rows": orjson.dumps(list(rows)).decode()}
+    statement = _note_from(
+        tx, f"{dialect.json_numbers(tx.connection, 'told_rows')} CROSS JOIN runs AS r WHERE r.row = j.value"
+    )
+    tx.connection.execute(sa.text(statement), parameters)
 
+
+def change_runs(tx: Tx, statement: str, parameters: Mapping[str, Any], *, is_told: bool) -> int:
+    """Insert or update runs by one statement, without RETURNING; how many.
+
+    ``is_told``: those that it ends, or that it inserts as ended, are written down by the database itself.
+    """
+    if not is_told:
+        return tx.connection.execute(sa.text(statement), parameters).rowcount
+    if not is_postgresql(tx.connection):
+        returning = f"{statement} RETURNING runs.row, runs.ended_at"
+        found = tx.connection.execute(sa.text(returning), parameters).all()
+        if ended := [row for row, ended_at in found if ended_at is not None]:
+            note_runs(tx, ended, RUN_ENDED)
+        return len(found)
+    noting = _note_from(tx, "changed AS r WHERE r.ended_at IS NOT NULL")
+    returned = ", ".join(f"runs.{name}" for name in ("row", *_RUN))
+    whole = (
+        f"WITH changed AS ({statement} RETURNING {returned}), told AS ({noting}) SELECT count(*) FROM changed"
+    )
+    told = {**parameters, **_noted(tx, RUN_ENDED)}
+    return int(tx.connection.execute(sa.text(whole), told).scalar_one())
+
+
+def _note_from(tx: Tx, source: str) -> str:
+    """The statement that writes down runs, with their columns under the name ``r``."""
+    connection = tx.connection
+    document = dialect.json_object(connection)
+    data = ", ".join(f"'{name}', {_shown(connection, name)}" for name in _RUN)
+    return _INSERT.format(
+        new_id=dialect.new_uuid(connection),
+        columns=", ".join(f"r.{name}" for name in ("row", *_RUN)),
+        source=source,
+        document=document,
+        event_id=dialect.uuid_text(connection, "n.event_id"),
+        prefix=f"{SOURCE}/projects/",
+        project_id=dialect.uuid_text(connection, "n.project_id"),
+        run_id=dialect.uuid_text(connection, "n.id"),
+        data=data,
+    )
+
+
+def _shown(connection: sa.Connection, name: str) -> str:
+    """A column of a run as documents show it."""
+    kind, column = runs.c[name].type, f"n.{name}"
+    if isinstance(kind, Instant):
+        return dialect.instant_text(connection, column)
+    return dialect.uuid_text(connection, column) if isinstance(kind, sa.Uuid) else column
+
+
+def _noted(tx: Tx, type: str) -> dict[str, Any]:
+    return {"told_type": type, "told_time": _time(tx), "told_at": to_micros(tx.now)}
+
+
+# --- other things --------------------------------------------------------------------------------
 
 _CHECKPOINT = (
     "id",
@@ -141,11 +209,10 @@ def note_quarantined(tx: Tx, reasons: Mapping[int, str]) -> None:
     _insert(tx, noted)
 
 
-def note_service(tx: Tx, type: str, *, host: str, binary: str) -> None:
-    """Write down that a service has started, or has stopped in order, if anybody is told."""
-    note(
-        tx, type, subject=f"service/{host}/{binary}", project_id=None, data={"host": host, "service": binary}
-    )
+def note_service(tx: Tx, type: str, *, host: str, binary: str, reason: str) -> None:
+    """Write down that a service is up, or down, and how that came, if anybody is told."""
+    data = {"host": host, "service": binary, "reason": reason}
+    note(tx, type, subject=f"service/{host}/{binary}", project_id=None, data=data)
 
 
 def _event(tx: Tx, type: str, subject: str, project_id: str | None, data: Json) -> dict[str, Any]:
@@ -161,11 +228,15 @@ def _event(tx: Tx, type: str, subject: str, project_id: str | None, data: Json) 
             "source": source,
             "type": type,
             "subject": subject,
-            "time": tx.now.isoformat().replace("+00:00", "Z"),
+            "time": _time(tx),
             "datacontenttype": "application/json",
             "data": data,
         },
     }
+
+
+def _time(tx: Tx) -> str:
+    return tx.now.isoformat().replace("+00:00", "Z")
 
 
 def _insert(tx: Tx, noted: Sequence[dict[str, Any]]) -> None:

@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Service rows: one for each (host, binary) that ever started; its id is kept for good (M1)."""
+"""Service rows: one for each (host, binary) that ever started; its id is kept for good (M1).
+
+``stopped_at`` is set while a service is known to be down: it has stopped in order, or it gave no sign for so
+long that somebody noticed. Whoever sets or clears it tells it, in the same transaction.
+"""
 
 from __future__ import annotations
+
+from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -22,15 +28,17 @@ def find_or_create(tx: Tx, *, host: str, binary: str, version: str, pid: int) ->
         "heartbeat_at": tx.now,
         "stopped_at": None,
     }
-    outbox.note_service(tx, outbox.SERVICE_UP, host=host, binary=binary)
-    row = tx.connection.execute(
-        sa.update(services)
-        .where(services.c.host == host, services.c.binary == binary)
-        .values(values)
-        .returning(services.c.row)
-    ).scalar_one_or_none()
-    if row is not None:
-        return int(row)
+    found = tx.connection.execute(
+        sa.select(services.c.row, services.c.stopped_at).where(
+            services.c.host == host, services.c.binary == binary
+        )
+    ).one_or_none()
+    if found is not None and found.stopped_at is None:
+        _tell(tx, outbox.SERVICE_DOWN, host, binary, "it had ended without stopping, and was started again")
+    _tell(tx, outbox.SERVICE_UP, host, binary, "started")
+    if found is not None:
+        _update(tx, found.row, **values)
+        return int(found.row)
     created = tx.connection.execute(
         sa.insert(services).values(host=host, binary=binary, **values).returning(services.c.row)
     )
@@ -38,15 +46,38 @@ def find_or_create(tx: Tx, *, host: str, binary: str, version: str, pid: int) ->
 
 
 def beat(tx: Tx, service_id: int) -> None:
-    """It lives."""
-    _update(tx, service_id, heartbeat_at=tx.now)
+    """It lives; whoever had noticed that it gave no sign was too early, and is told."""
+    is_up = services.c.stopped_at.is_(None)
+    beating = sa.update(services).where(services.c.row == service_id, is_up).values(heartbeat_at=tx.now)
+    if tx.connection.execute(beating).rowcount == 1:
+        return
+    _update(tx, service_id, heartbeat_at=tx.now, stopped_at=None)
+    service = get(tx.connection, service_id)
+    _tell(tx, outbox.SERVICE_UP, service.host, service.binary, "it gives signs again")
 
 
 def stopped(tx: Tx, service_id: int) -> None:
     """It has stopped in order."""
-    _update(tx, service_id, stopped_at=tx.now)
     service = get(tx.connection, service_id)
-    outbox.note_service(tx, outbox.SERVICE_DOWN, host=service.host, binary=service.binary)
+    _update(tx, service_id, stopped_at=tx.now)
+    if service.stopped_at is None:
+        _tell(tx, outbox.SERVICE_DOWN, service.host, service.binary, "stopped")
+
+
+def notice_dead(tx: Tx, *, before: datetime) -> list[str]:
+    """Mark those down that have given no sign since then, and tell it: what is new of it, in words."""
+    dead = tx.connection.execute(
+        sa.update(services)
+        .where(services.c.heartbeat_at < before, services.c.stopped_at.is_(None))
+        .values(stopped_at=tx.now)
+        .returning(services.c.host, services.c.binary, services.c.heartbeat_at)
+    ).all()
+    noticed = []
+    for host, binary, heartbeat_at in dead:
+        reason = f"it gives no sign: its last heartbeat was at {heartbeat_at.isoformat()}"
+        _tell(tx, outbox.SERVICE_DOWN, host, binary, reason)
+        noticed.append(f"{binary} on {host}: {reason}")
+    return noticed
 
 
 def enable(tx: Tx, service_id: int) -> None:
@@ -71,6 +102,10 @@ def get(connection: sa.Connection, service_id: int) -> Service:
     if row is None:
         raise NotFoundError(f"there is no service {service_id}")
     return _record(row)
+
+
+def _tell(tx: Tx, type: str, host: str, binary: str, reason: str) -> None:
+    outbox.note_service(tx, type, host=host, binary=binary, reason=reason)
 
 
 def _update(tx: Tx, service_id: int, **values: object) -> None:

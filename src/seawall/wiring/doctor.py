@@ -10,12 +10,12 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from seawall.core.errors import SeawallError
 from seawall.core.listing import ListQuery
+from seawall.core.states import SERVICE_DOWN_AFTER
 from seawall.db import checkpoints, events, outbox, projects, services, triggers
 from seawall.db import repositories as repository_rows
 from seawall.db.session import Database
@@ -34,7 +34,6 @@ from seawall.wiring.offline import opened_installation
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 
-_DOWN_AFTER = timedelta(seconds=30)
 # Below this a backup may fail while it writes.
 _LEAST_FREE_BYTES = 1 << 30
 _LEAST_FREE_PERCENT = 5
@@ -174,7 +173,11 @@ class _Examination:
     def _services(self) -> Iterator[Finding]:
         now = self._clock.now()
         there = self._database.read(services.listed)
-        up = {one.binary for one in there if one.stopped_at is None and now - one.heartbeat_at < _DOWN_AFTER}
+        up = {
+            one.binary
+            for one in there
+            if one.stopped_at is None and now - one.heartbeat_at < SERVICE_DOWN_AFTER
+        }
         for binary in ("seawall-api", "seawall-operationengine", "seawall-protection"):
             if binary in up:
                 yield Finding(OK, binary, "is up")

@@ -7,12 +7,12 @@ A process that runs one service makes only what that service stands on.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 
 from seawall.api.monitor import Monitor
 from seawall.core.errors import NotFoundError
+from seawall.core.states import SERVICE_DOWN_AFTER
 from seawall.db import plans, projects, services
 from seawall.operation_engine.events.webhooks import Webhooks
 from seawall.operation_engine.schedules import Schedules
@@ -30,9 +30,6 @@ from seawall.sdk.operation import Operation
 from seawall.wiring import plugins
 from seawall.wiring.broker import EventBroker, broker_of, management_of
 from seawall.wiring.install import Installation
-
-# As the API's list of services says it: after six missed heartbeats of the default 5 s.
-_DOWN_AFTER = timedelta(seconds=30)
 
 
 class Parts:
@@ -121,7 +118,7 @@ class Parts:
             for one in self.database.read(services.listed)
             if one.binary == ProtectionService.binary
             and one.stopped_at is None
-            and now - one.heartbeat_at < _DOWN_AFTER
+            and now - one.heartbeat_at < SERVICE_DOWN_AFTER
         }
 
     # --- the broker ---------------------------------------------------------------------------

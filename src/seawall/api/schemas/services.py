@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from seawall.api.schemas.common import AnswerModel, Envelope, Instant, KarborTime
 from seawall.core.records import Service
-
-DOWN_AFTER = timedelta(seconds=30)
-"""A service that has not sent a heartbeat for so long is down: six heartbeats of the default 5 s."""
+from seawall.core.states import SERVICE_DOWN_AFTER
 
 
 class ServiceUpdateBody(Envelope):
@@ -35,7 +33,7 @@ class ServiceView(AnswerModel):
 
     @classmethod
     def of(cls, service: Service, now: datetime) -> ServiceView:
-        is_up = service.stopped_at is None and now - service.heartbeat_at < DOWN_AFTER
+        is_up = service.stopped_at is None and now - service.heartbeat_at < SERVICE_DOWN_AFTER
         return cls(
             id=service.id,
             binary=service.binary,

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from seawall.core.errors import InvalidInputError
 from seawall.core.retention import RULES, Candidate, decide, parse_retention
-from seawall.core.states import RunKind
-from seawall.db import checkpoints, cleanup_rows, events, leases, outbox, run_rows, runs
+from seawall.core.states import SERVICE_DOWN_AFTER, RunKind
+from seawall.db import checkpoints, cleanup_rows, events, leases, outbox, run_rows, runs, services
 from seawall.db.audit import SYSTEM_USER
 from seawall.db.cleanup_rows import RetentionScope
 from seawall.db.runs import NewRun
@@ -62,6 +62,7 @@ class Target:
 def targets(*, keep_runs: timedelta, error_checkpoints: timedelta) -> tuple[Target, ...]:
     """All of them, in the order of a pass."""
     return (
+        Target("silent_services", _notice_silent),
         Target("interrupted", _end_interrupted),
         Target("expired_checkpoints", _expire),
         Target("failed_checkpoints", partial(_delete_failed, age=error_checkpoints)),
@@ -74,6 +75,13 @@ def targets(*, keep_runs: timedelta, error_checkpoints: timedelta) -> tuple[Targ
         Target("event_receipts", partial(_remove_receipts, age=keep_runs)),
         Target("outbox", _trim_outbox),
     )
+
+
+def _notice_silent(tx: Tx, _position: int) -> Done:
+    """Services that were killed are down, and told to be: nobody else can say it."""
+    for service in services.notice_dead(tx, before=tx.now - SERVICE_DOWN_AFTER):
+        log.warning("a service is down", service=service)
+    return Done(0)
 
 
 def _end_interrupted(tx: Tx, _position: int) -> Done:
