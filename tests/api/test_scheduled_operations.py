@@ -122,6 +122,22 @@ def test_a_past_range_is_made_up_for_after_a_dry_run(ground: Ground) -> None:
     found = ground.call("GET", "/runs", kind="backfill")["runs"]
     assert {one["occurrence"].partition("/")[0] for one in found} == {made["id"]}
     assert sorted(one["expected_at"] for one in found) == made["times"]
+    assert made["excluded"] == listed["excluded"] == []
+
+
+def test_a_backfill_says_what_the_exclusions_leave_out(ground: Ground) -> None:
+    now = ground.clock.now()
+    begin = (now + timedelta(hours=1)).strftime("DTSTART:%Y%m%dT%H%M%SZ")
+    quiet = {"name": "quiet", "calendar": f"{begin}\nDURATION:PT2H"}
+    trigger = ground.trigger(exclusions=[quiet], start_time=now.strftime("%Y-%m-%d %H:%M:%S"))
+    operation = ground.operation(trigger_id=trigger["id"])
+    ground.clock.advance(4 * 3600)
+    span = {"start": (now + timedelta(minutes=1)).isoformat(), "end": ground.clock.now().isoformat()}
+    path = f"/scheduled_operations/{operation['id']}/backfill"
+    made = ground.call("POST", path, span)["backfill"]
+    assert len(made["times"]) == 2
+    assert [one["reason"] for one in made["excluded"]] == ["excluded by quiet"] * 2
+    assert made["excluded"][0]["at"] < made["times"][0]
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,14 @@ def test_an_operation_runs_now_and_makes_up_for_a_past_range(terminal: Terminal,
     span = ("--start", "2020-01-01T00:00:00Z", "--end", "2020-01-03T00:00:00Z", "--dry-run")
     assert "nothing was made" in terminal.run("operation", "backfill", operation["id"], *span)
     assert terminal.type("operation", "backfill", operation["id"], "--start", "x", "--end", "y").code == 2
+    quiet = [{"name": "new year", "calendar": "DTSTART;VALUE=DATE:20200102"}]
+    trigger = operation["trigger_id"]
+    given = ("-p", f"exclusions={json.dumps(quiet)}", "-p", "start_time=2019-01-01 00:00:00")
+    terminal.run("trigger", "update", trigger, *given)
+    assert terminal.type("trigger", "update", trigger, "-p", "exclusions=[").code == 2
+    said = terminal.run("operation", "backfill", operation["id"], *span)
+    assert "excluded by new year" in said
+    assert "1 are excluded" in said
 
 
 def test_a_backup_is_made_pinned_restored_and_deleted(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from seawall.core.errors import InvalidInputError
 from seawall.core.schedule import TimeSchedule, parse_time_properties, start_of, times_between
-from seawall.core.schedule.due import Decision, decide_due
+from seawall.core.schedule.due import Decision, decide_due, decide_past
 
 START = datetime(2026, 3, 28, tzinfo=UTC)
 
@@ -247,3 +247,33 @@ def test_with_exclusions_too_every_due_time_comes_out_once(
     ending = decide_due(one, fired_through=through, now=now, offset=offset, is_ending=True)
     accounted += [at for gap in ending.gaps for at in gap.times]
     assert (ending.runs, accounted) == ((), due)
+
+
+@given(EXCLUSIONS, st.sampled_from(["60", "700"]), st.integers(0, 100), st.integers(1, 9_000))
+@settings(max_examples=60, deadline=None)
+def test_what_is_made_up_for_is_what_the_schedule_would_have_started(
+    exclusions: list[dict[str, str]], every: str, offset_s: int, now_s: int
+) -> None:
+    """An engine that looks at each start in time, and somebody who asks afterwards, come to the same."""
+    try:
+        one = schedule(pattern=every, exclusions=exclusions)
+    except InvalidInputError:
+        # They leave nothing to run.
+        return
+    offset, now, through = timedelta(seconds=offset_s), START + timedelta(seconds=now_s), START
+    ran, left_out = [], {}
+    at: datetime | None = START
+    while at is not None and at <= now:
+        found = decide_due(one, fired_through=through, now=at, offset=offset)
+        ran += [(run.nominal_at, run.due_at, run.expected_at) for run in found.runs]
+        left_out |= {nominal: gap.reason for gap in found.gaps for nominal in gap.times}
+        through, at = found.fired_through, found.next_run_at
+    nominal = times_between(one, START, now - offset)
+    runs, excluded = decide_past(one, nominal, now=now, offset=offset)
+    assert [(run.nominal_at, run.due_at, run.expected_at) for run in runs] == ran
+    assert {key: reason for key, reason in excluded if key <= through} == left_out
+    assert sorted([run.nominal_at for run in runs] + [key for key, _ in excluded]) == nominal
+    # Any part of the range comes to the same.
+    middle = len(nominal) // 2
+    parts = [decide_past(one, part, now=now, offset=offset) for part in (nominal[:middle], nominal[middle:])]
+    assert ([*parts[0][0], *parts[1][0]], [*parts[0][1], *parts[1][1]]) == (runs, excluded)

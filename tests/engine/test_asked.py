@@ -10,7 +10,7 @@ from datetime import datetime
 import pytest
 
 from seawall.core.errors import InvalidInputError, NotFoundError
-from seawall.core.records import ScheduledOperation
+from seawall.core.records import Backfill, ScheduledOperation
 from seawall.operation_engine.schedules import asked
 from seawall.sdk.operation import OperationContext
 from tests.engine.ground import Ground, Json
@@ -145,6 +145,64 @@ def test_a_backfill_follows_the_spread_of_its_trigger(each: Ground) -> None:
     each.claim_all()
     scheduled = {run.expected_at for run in each.runs(kind="scheduled")}
     assert set(backfill(each, operation, 600, 6000)) == scheduled
+
+
+def _quiet(action: str, first_minute: int, minutes: int, name: str = "quiet") -> Json:
+    begin = f"DTSTART:20260301T00{first_minute:02}00Z"
+    return {"name": name, "action": action, "calendar": f"{begin}\nDURATION:PT{minutes}M"}
+
+
+def _asked(ground: Ground, operation: ScheduledOperation, first: float, last: float) -> Backfill:
+    return ground.schedules.backfill_operation(
+        ground.caller, operation.id, start=ground.at(first), end=ground.at(last), is_dry=False
+    )
+
+
+def test_a_backfill_leaves_out_what_the_exclusions_leave_out_and_says_so(each: Ground) -> None:
+    trigger = each.trigger(exclusions=[_quiet("skip", 2, 2)])
+    operation = each.operation(trigger)
+    each.go_to(330)
+    made = _asked(each, operation, 60, 300)
+    assert made.times == (each.at(60), each.at(240), each.at(300))
+    assert [(one.at, one.reason) for one in made.excluded] == [
+        (each.at(120), "excluded by quiet"),
+        (each.at(180), "excluded by quiet"),
+    ]
+    assert [run.expected_at for run in each.runs(kind="backfill")] == list(made.times)
+    listed = backfill(each, operation, 60, 300, is_dry=True)
+    assert listed == list(made.times)
+
+
+def test_a_backfill_delays_as_the_schedule_does_and_the_newest_of_those_that_wait_runs(each: Ground) -> None:
+    operation = each.operation(each.trigger(exclusions=[_quiet("delay", 2, 3)]))
+    each.go_to(630)
+    # What is due when the delay ends runs in the place of all that waited for it.
+    made = _asked(each, operation, 60, 360)
+    assert made.times == (each.at(60), each.at(300), each.at(360))
+    assert {one.at for one in made.excluded} == {each.at(120), each.at(180), each.at(240)}
+    assert all("a later one runs in its place" in one.reason for one in made.excluded)
+    # It does so when it lies outside the range, too.
+    assert _asked(each, operation, 120, 240).times == ()
+
+
+def test_a_backfill_of_a_delayed_time_is_expected_at_the_end_of_its_delay(each: Ground) -> None:
+    operation = each.operation(each.trigger(pattern="300", exclusions=[_quiet("delay", 4, 3)]))
+    each.go_to(660)
+    made = _asked(each, operation, 240, 420)
+    assert made.times == (each.at(420),)
+    (run,) = each.runs(kind="backfill")
+    assert run.occurrence.endswith("2026-03-01T00:05:00.000000Z")
+    assert run.expected_at == each.at(420)
+
+
+def test_a_backfill_leaves_what_is_still_held_back_to_the_schedule(each: Ground) -> None:
+    operation = each.operation(each.trigger(pattern="300", exclusions=[_quiet("delay", 4, 5)]))
+    each.go_to(480)
+    made = _asked(each, operation, 240, 420)
+    assert made.times == ()
+    assert [one.at for one in made.excluded] == [each.at(300)]
+    assert "still to come" in made.excluded[0].reason
+    assert each.runs() == []
 
 
 def test_a_cancel_reaches_running_work_within_a_second(each: Ground) -> None:

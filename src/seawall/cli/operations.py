@@ -125,8 +125,14 @@ def add_asked(noun: typer.Typer) -> None:
         if output is not Form.TABLE:
             show_item(made, output)
             return
-        show_list([{"due": one} for one in made["times"]], (("due (UTC)", _due),), output)
-        say(f"{len(made['times'])} due times" + (", nothing was made" if is_dry else " will be made up for"))
+        listed = [{"due": one, "note": ""} for one in made["times"]]
+        listed += [{"due": one["at"], "note": one["reason"]} for one in made["excluded"]]
+        listed.sort(key=_due)
+        show_list(listed, (("due (UTC)", _due), ("note", "note")), output)
+        words = f"{len(made['times'])} due times" + (
+            ", nothing was made" if is_dry else " will be made up for"
+        )
+        say(words + (f"; {len(made['excluded'])} are excluded" if made["excluded"] else ""))
 
 
 def _due(one: Json) -> str:

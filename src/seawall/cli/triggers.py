@@ -31,7 +31,11 @@ _OPERATIONS = Noun("operation", "/scheduled_operations", "operations", "schedule
 
 Property = Annotated[
     list[str] | None,
-    typer.Option("--property", "-p", help="name=value, e.g. timezone=Europe/Paris; may be repeated."),
+    typer.Option(
+        "--property",
+        "-p",
+        help="name=value, e.g. timezone=Europe/Paris; exclusions as JSON; may be repeated.",
+    ),
 ]
 
 
@@ -75,7 +79,7 @@ def create(
     if len(chosen) != 1:
         rule = "give exactly one of --format (with --pattern), --webhook, --amqp and --after"
         raise InvalidInputError.of("trigger", " ".join(chosen) or None, rule)
-    wanted: Json = dict(_pairs(properties))
+    wanted = _properties(properties)
     with connection(context) as api:
         if webhook:
             wanted["source"] = "webhook"
@@ -117,7 +121,7 @@ def update(
         body: Json = {} if name is None else {"name": name}
         if properties:
             known = api.call("GET", f"/triggers/{found}")["trigger_info"]["properties"]
-            merged = {**known, **_pairs(properties)}
+            merged = {**known, **_properties(properties)}
             body["properties"] = {key: value for key, value in merged.items() if value != ""}
         changed = api.call("PUT", f"/triggers/{found}", {"trigger_info": body})
         show_item(changed["trigger_info"], output)
@@ -153,7 +157,7 @@ def preview(
     output: FormOption = Form.TABLE,
 ) -> None:
     """Say when a pattern would fire, without making anything."""
-    body = {"properties": {"format": form, "pattern": pattern, **_pairs(properties)}, "count": count}
+    body = {"properties": {"format": form, "pattern": pattern, **_properties(properties)}, "count": count}
     with connection(context) as api:
         answer = api.call("POST", "/triggers/preview", body)
     if output is Form.TABLE and answer.get("description"):
@@ -183,6 +187,17 @@ def _conditions(given: list[str] | None) -> Json:
             found[path] = json.loads(text)
         except ValueError:
             found[path] = text
+    return found
+
+
+def _properties(given: list[str] | None) -> Json:
+    """All are text, but for the list of exclusions."""
+    found: Json = dict(_pairs(given))
+    if text := found.get("exclusions"):
+        try:
+            found["exclusions"] = json.loads(text)
+        except ValueError as error:
+            raise InvalidInputError.of("--property", text, f"must be JSON: {error}") from error
     return found
 
 

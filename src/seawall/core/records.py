@@ -117,12 +117,23 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class ExcludedTime:
+    """A due time that does not run, and why."""
+
+    at: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Backfill:
     """Due times that have passed and are made up for."""
 
     id: str | None
     """What the occurrences of its runs begin with; None when nothing was made."""
     times: tuple[datetime, ...]
+    """When each is expected: at its due time, or at the end of the exclusion that delayed it."""
+    excluded: tuple[ExcludedTime, ...] = ()
+    """The due times of the range that the trigger's exclusions leave out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,15 +111,23 @@ class BackfillBody(Envelope):
     dry_run: bool = False
 
 
+class ExcludedView(AnswerModel):
+    at: Instant
+    reason: str
+
+
 class BackfillView(AnswerModel):
     id: str | None
     """None for a dry run."""
     times: list[Instant]
-    """The due times that are made up for, the oldest first."""
+    """When what is made up for is expected, the oldest first."""
+    excluded: list[ExcludedView]
+    """The due times of the range that the trigger's exclusions leave out."""
 
     @classmethod
     def of(cls, backfill: Backfill) -> BackfillView:
-        return cls(id=backfill.id, times=list(backfill.times))
+        excluded = [ExcludedView(at=one.at, reason=one.reason) for one in backfill.excluded]
+        return cls(id=backfill.id, times=list(backfill.times), excluded=excluded)
 
 
 class BackfillAnswer(AnswerModel):

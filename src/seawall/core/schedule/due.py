@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from seawall.core.schedule.occurrences import next_run_at, start_of, times_between
+from seawall.core.schedule.occurrences import next_after, next_run_at, start_of, times_between
 from seawall.core.schedule.time_properties import TimeSchedule
 
 # How many due times one decision accounts for. More (a minute's schedule after a year of silence) are settled
@@ -27,6 +27,7 @@ from seawall.core.schedule.time_properties import TimeSchedule
 LIMIT = 2000
 # How far a decision looks for the later ones that decide what becomes of its own, when all are excluded.
 _MOST_LOOKED_AT = 10_000
+_EXCLUDED = "skipped_excluded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,42 @@ def decide_due(
     return Decision(kept, gaps, through, following)
 
 
+def decide_past(
+    schedule: TimeSchedule, nominal: Sequence[datetime], *, now: datetime, offset: timedelta = timedelta(0)
+) -> tuple[list[DueRun], list[tuple[datetime, str]]]:
+    """(runs, (nominal time, reason) of those that exclusions leave out) of consecutive due times that have
+    passed: what the schedule would have started by now, had nothing else kept it from it.
+
+    Deadlines are left to the caller: a run that makes up for a due time is never late.
+    """
+    found = [_due(schedule, at) for at in nominal]
+    judged = _one_of_each_start([*found, *_beyond(schedule, found)])[: len(found)]
+    runs, excluded = [], []
+    for one in judged:
+        start = one.start_at + offset
+        if one.state:
+            excluded.append((one.nominal_at, one.reason))
+        elif start > now:
+            reason = f"delayed by {one.delayed_by} until {start.isoformat()}, which is still to come"
+            excluded.append((one.nominal_at, reason))
+        else:
+            runs.append(DueRun(one.nominal_at, one.nominal_at + offset, start, now))
+    return runs, excluded
+
+
+def _beyond(schedule: TimeSchedule, found: Sequence[_Due]) -> list[_Due]:
+    """What follows, up to the first that may run in the place of the last delayed ones."""
+    waiting = next((one for one in reversed(found) if not one.state), None)
+    beyond: list[_Due] = []
+    at = None if waiting is None else next_after(schedule, found[-1].nominal_at)
+    while waiting is not None and at is not None and at <= waiting.start_at:
+        beyond.append(_due(schedule, at))
+        if not beyond[-1].state or len(beyond) == _MOST_LOOKED_AT:
+            break
+        at = next_after(schedule, at)
+    return beyond
+
+
 def _looked_at(
     schedule: TimeSchedule, fired_through: datetime, now: datetime, offset: timedelta, *, is_ending: bool
 ) -> tuple[list[_Due], datetime | None]:
@@ -131,20 +168,25 @@ def _looked_at(
         size = LIMIT if not found else wanted
         times = times_between(schedule, after, now - offset, limit=size)
         for at in times:
-            outcome = start_of(schedule, at)
-            one = _Due(at, outcome.at, delayed_by="" if outcome.is_skipped else outcome.name)
-            if outcome.is_skipped:
-                one = replace(one, state="skipped_excluded", reason=f"excluded by {outcome.name}")
-            elif outcome.at + offset > now:
+            one = _due(schedule, at)
+            if not one.state and one.start_at + offset > now:
                 if not is_ending:
-                    return found, outcome.at + offset
-                reason = f"delayed by {outcome.name} until after its schedule had ended"
-                one = replace(one, state="skipped_excluded", reason=reason)
+                    return found, one.start_at + offset
+                reason = f"delayed by {one.delayed_by} until after its schedule had ended"
+                one = replace(one, state=_EXCLUDED, reason=reason)
             found.append(one)
             beyond += len(found) > LIMIT and not one.state
         if len(times) < size:
             break
     return found, None
+
+
+def _due(schedule: TimeSchedule, at: datetime) -> _Due:
+    """A due time with what the exclusions do to it."""
+    outcome = start_of(schedule, at)
+    if outcome.is_skipped:
+        return _Due(at, outcome.at, _EXCLUDED, f"excluded by {outcome.name}")
+    return _Due(at, outcome.at, delayed_by=outcome.name)
 
 
 def _one_of_each_start(found: Sequence[_Due]) -> list[_Due]:
@@ -155,7 +197,7 @@ def _one_of_each_start(found: Sequence[_Due]) -> list[_Due]:
         if not one.state:
             if one.start_at == later:
                 reason = f"delayed by {one.delayed_by}; a later one runs in its place"
-                one = replace(one, state="skipped_excluded", reason=reason)
+                one = replace(one, state=_EXCLUDED, reason=reason)
             else:
                 later = one.start_at
         kept.append(one)

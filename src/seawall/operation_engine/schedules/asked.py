@@ -14,8 +14,9 @@ from uuid import uuid4
 
 from seawall.core.caller import Caller
 from seawall.core.errors import InvalidInputError
-from seawall.core.records import Backfill, Run
+from seawall.core.records import Backfill, ExcludedTime, Run
 from seawall.core.schedule import fixed_offset, load_schedule, times_between
+from seawall.core.schedule.due import decide_past
 from seawall.core.states import RunKind
 from seawall.db import asked_runs, audit, run_rows, runs, scheduled_operations, triggers
 from seawall.operation_engine.claim import occurrence
@@ -56,8 +57,10 @@ def backfill(
 ) -> Backfill:
     """A run of kind ``backfill`` for each due time from ``start`` to ``end``, both inclusive.
 
-    They run one after the other, the oldest first, behind everything that is scheduled. With ``is_dry``
-    nothing is made. ``InvalidInputError`` when the range is empty, lies in the future or is too long.
+    They run one after the other, the oldest first, behind everything that is scheduled. What the trigger's
+    exclusions leave out, or hold back until later than now, makes none and is answered; what they delayed is
+    expected at the end of its delay. With ``is_dry`` nothing is made. ``InvalidInputError`` when the range is
+    empty, lies in the future or is too long.
     """
     operation = scheduled_operations.get(tx.connection, operation_id, project_id=caller.project_id)
     trigger = triggers.get(tx.connection, operation.trigger_id, project_id=caller.project_id)
@@ -73,9 +76,11 @@ def backfill(
     if len(nominal) > MOST_BACKFILLED:
         rule = f"makes a range of more than {MOST_BACKFILLED} due times; ask for it in parts"
         raise InvalidInputError.of("end", end.isoformat(), rule)
-    times = tuple(at + offset for at in nominal)
+    due, left_out = decide_past(schedule, nominal, now=tx.now, offset=offset)
+    times = tuple(one.expected_at for one in due)
+    excluded = tuple(ExcludedTime(at + offset, reason) for at, reason in left_out)
     if is_dry:
-        return Backfill(None, times)
+        return Backfill(None, times, excluded)
     backfill_id = key or str(uuid4())
     new = asked_runs.one_at_a_time(
         asked_runs.run_of(
@@ -87,11 +92,15 @@ def backfill(
         tx,
         [
             replace(
-                new, occurrence=f"{backfill_id}/{occurrence(at)}", expected_at=at + offset, priority=behind
+                new,
+                occurrence=f"{backfill_id}/{occurrence(one.nominal_at)}",
+                expected_at=one.expected_at,
+                priority=behind,
             )
-            for at in nominal
+            for one in due
         ],
     )
     details = {"backfill_id": backfill_id, "start": start.isoformat(), "end": end.isoformat()}
-    audit.record(tx, caller, "backfill", "scheduled_operation", operation_id, {**details, "runs": len(times)})
-    return Backfill(backfill_id, times)
+    counts = {"runs": len(times), "excluded": len(excluded)}
+    audit.record(tx, caller, "backfill", "scheduled_operation", operation_id, {**details, **counts})
+    return Backfill(backfill_id, times, excluded)
