@@ -14,15 +14,16 @@ from seawall.core.errors import BankObjectMissingError, DamagedError
 from seawall.repository.crypto import Key
 from seawall.repository.index import Index, Location
 from seawall.repository.nodes import Node, decode_tree
-from seawall.repository.pack import BlobType, open_blob, pack_key
+from seawall.repository.pack import BlobType, PackedBlob, open_blob, pack_key
 from seawall.sdk.bank import Bank
 
 WINDOW_BYTES: Final = 1024 * 1024
 WINDOWS: Final = 4
+_BEHIND_BYTES: Final = 128 * 1024
 
 
 class Reader:
-    """Reads one repository. For one thread at a time."""
+    """Reads one repository. For one thread at a time, but for what says otherwise."""
 
     def __init__(self, bank: Bank, key: Key, known: Index) -> None:
         self._bank = bank
@@ -39,9 +40,8 @@ class Reader:
                 self._windows.move_to_end(location.pack_id)
                 return memoryview(content)[blob.offset - start : blob.offset - start + blob.length]
         start, length = blob.offset, max(blob.length, WINDOW_BYTES)
-        if blob.type is BlobType.TREE:  # a folder's children stand right before it
-            start = max(0, blob.offset + blob.length - length)
-            length = blob.offset + blob.length - start
+        if blob.type is BlobType.TREE:  # most of a folder's children stand before it, and some behind
+            start = max(0, min(start, blob.offset + blob.length - length + _BEHIND_BYTES))
         content = self._bank.get(pack_key(location.pack_id), offset=start, length=length)
         self._windows[location.pack_id] = (start, content)
         self._windows.move_to_end(location.pack_id)
@@ -70,6 +70,23 @@ class Reader:
             raise damage
         raise DamagedError(f"{blob_type.word} blob {blob_id.hex()[:16]} is in no index")
 
+    @property
+    def is_near(self) -> bool:
+        """Whether the bank is a folder of this host."""
+        return self._bank.features.local_path is not None
+
+    def find(self, blob_id: bytes) -> Location | None:
+        """A place where a data blob stands; None when it is in no index."""
+        return self._index.find(blob_id, BlobType.DATA)
+
+    def fetch(self, pack_id: bytes, offset: int, length: int) -> bytes:
+        """A part of a pack as it lies on the bank. From any thread."""
+        return self._bank.get(pack_key(pack_id), offset=offset, length=length)
+
+    def open(self, sealed: memoryview | bytes, blob: PackedBlob) -> bytes:
+        """The content of a blob that was fetched, checked; ``DamagedError``. From any thread."""
+        return open_blob(self._key, sealed, blob)
+
     def is_whole(self, location: Location) -> bool:
         """Whether this very copy of a blob can be read."""
         try:
@@ -77,11 +94,6 @@ class Reader:
         except (BankObjectMissingError, DamagedError):
             return False
         return True
-
-    def size(self, blob_id: bytes) -> int | None:
-        """The length of a data blob, without reading it; None when it is in no index."""
-        location = self._index.find(blob_id, BlobType.DATA)
-        return location.blob.size if location else None
 
     def tree(self, tree_id: bytes) -> list[Node]:
         """The nodes of a tree."""

@@ -5,6 +5,10 @@ Every folder is opened relative to its parent without following symlinks, and ev
 neither a hostile tree nor a symlink that lies in the target leads out of it. A file is written beside its
 place under a name of our own and renamed over it when it is whole; one that is the same already is left
 alone. What cannot be restored (damaged, not permitted) is a ``Fault`` and the rest goes on.
+
+One thread does all that changes the target, in the order of the tree. It first looks through a **batch** of
+entries and makes their folders, so that what they need is read and opened ``ahead`` by other threads; a
+folder gets its attributes when all within it is done.
 """
 
 from __future__ import annotations
@@ -12,16 +16,18 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
 
 from seawall.core.errors import DamagedError, InvalidInputError
 from seawall.repository import attributes, nodes
+from seawall.repository.ahead import Ahead, Wanted
 from seawall.repository.faults import Fault
 from seawall.repository.nodes import Node
-from seawall.repository.pack import BlobType
+from seawall.repository.pack import PackedBlob
 from seawall.repository.reader import Reader
 from seawall.repository.walk import READ_DEPTH
 from seawall.sdk.failpoints import failpoint
@@ -45,6 +51,10 @@ MAX_FAULTS: Final = 10_000
 _HOLE_BYTES: Final = 4096
 _SHOW_BYTES: Final = 4 * 1024 * 1024
 _SHOW_ITEMS: Final = 64
+_BATCH_STEPS: Final = 1024
+_BATCH_BYTES: Final = 32 * 1024 * 1024
+_BATCH_FOLDERS: Final = 64
+"""A folder stays open until its batch is done; there are two batches at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +74,38 @@ class _Made:
     identity: tuple[int, int]
 
 
+@dataclass(slots=True)
+class _Entry:
+    """A step: an entry that is no folder."""
+
+    folder: int
+    node: Node
+    path: bytes
+    wanted: Wanted
+    is_new: bool
+    """Nothing stands in its place, but for what another program has just put there."""
+
+
+@dataclass(slots=True)
+class _Leave:
+    """A step: all within a folder is done. It gets its attributes if it is to, and is closed."""
+
+    folder: int
+    node: Node
+    path: bytes
+    is_item: bool
+    has_attributes: bool
+
+
+_Step = _Entry | _Leave
+
+
 class _OddError(Exception):
     """An entry cannot be restored for this reason; the rest can."""
+
+
+_FAULTS: Final = (_OddError, DamagedError, OSError)
+"""What goes wrong with one entry only; the rest goes on."""
 
 
 def _checked_include(paths: Sequence[str]) -> list[bytes]:
@@ -104,7 +144,12 @@ class Restore:
         self._bytes = 0
         self._met: set[bytes] = set()
         self._links: dict[tuple[int, int], _Made] = {}
-        self._root = -1
+        self._root = _NOWHERE
+        self._ahead = Ahead(reader)
+        self._batch: list[_Step] = []
+        self._batch_bytes = 0
+        self._batch_folders = 0
+        self._steps: deque[_Step] = deque()
 
     def run(self, tree_id: bytes, target: Path) -> RestoreResult:
         """Write the entries of a tree into ``target``, which is made if missing.
@@ -114,16 +159,23 @@ class Restore:
         """
         entries = self._reader.tree(tree_id)
         if self._dry_run and not target.exists():
-            self._entries(_NOWHERE, entries, b"", 0)
+            self._entries(_NOWHERE, entries, b"", 0, is_new=True)
             return self._end()
         try:
+            is_new = not target.exists()
             target.mkdir(parents=True, exist_ok=True)
             self._root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise InvalidInputError.of("target", str(target), f"cannot be used: {error.strerror}") from error
         try:
-            self._entries(self._root, entries, b"", 0)
+            with self._ahead:
+                self._entries(self._root, entries, b"", 0, is_new=is_new)
+                self._begin_batch()
+                self._carry_out()
         finally:
+            for step in (*self._steps, *self._batch):
+                if isinstance(step, _Leave):
+                    os.close(step.folder)
             os.close(self._root)
         return self._end()
 
@@ -147,7 +199,10 @@ class Restore:
                 answer = "on the way"
         return answer
 
-    def _entries(self, folder: int, entries: Sequence[Node], path: bytes, depth: int) -> None:
+    def _entries(
+        self, folder: int, entries: Iterable[Node], path: bytes, depth: int, *, is_new: bool
+    ) -> None:
+        """Look through a folder; ``is_new`` when nothing can stand in it yet."""
         for node in entries:
             below = path + b"/" + node.name if path else node.name
             choice = self._chosen(below)
@@ -157,12 +212,53 @@ class Restore:
                 _check_name(node.name)
                 if node.is_dir:
                     self._folder(folder, node, below, depth, whole=choice == "yes")
+                elif self._dry_run:
+                    self._entry(_Entry(folder, node, below, self._ahead.unplanned(node.content), False))
                 else:
-                    self._entry(folder, node, below)
-            except (_OddError, DamagedError) as error:
-                self._fault(below, str(error))
-            except OSError as error:
-                self._fault(below, error.strerror or repr(error))
+                    self._put_off(folder, node, below, is_new=is_new)
+            except _FAULTS as error:
+                self._fault(below, _reason(error))
+            self._show()
+
+    # --- batches ---------------------------------------------------------------------------------
+
+    def _put_off(self, folder: int, node: Node, path: bytes, *, is_new: bool) -> None:
+        found = None if is_new else _lstat(node.name, folder)
+        if found is None or (found.st_size != node.size and not self._keep):
+            wanted = self._ahead.want(node.content, node.size)
+            self._batch_bytes += node.size
+        else:  # it stays as it is, or is the same most likely
+            wanted = self._ahead.unplanned(node.content)
+        self._add(_Entry(folder, node, path, wanted, is_new and not self._keep))
+
+    def _add(self, step: _Step) -> None:
+        self._batch.append(step)
+        if (
+            len(self._batch) >= _BATCH_STEPS
+            or self._batch_bytes >= _BATCH_BYTES
+            or self._batch_folders >= _BATCH_FOLDERS
+        ):
+            self._begin_batch()
+
+    def _begin_batch(self) -> None:
+        """Have what the batch needs read, and carry out the one before it meanwhile."""
+        self._ahead.go()
+        self._carry_out()
+        self._steps.extend(self._batch)
+        self._batch, self._batch_bytes, self._batch_folders = [], 0, 0
+
+    def _carry_out(self) -> None:
+        while self._steps:
+            step = self._steps.popleft()
+            try:
+                if isinstance(step, _Leave):
+                    self._leave(step)
+                else:
+                    self._entry(step)
+            except _FAULTS as error:
+                self._fault(step.path, _reason(error))
+            if isinstance(step, _Entry):
+                step.wanted.drop()
             self._show()
 
     # --- folders ---------------------------------------------------------------------------------
@@ -174,21 +270,29 @@ class Restore:
             raise _OddError(f"lies more than {READ_DEPTH} folders deep")
         entries = self._reader.tree(node.subtree)
         if self._dry_run and not self._has_folder(folder, node.name):
-            self._entries(_NOWHERE, entries, path, depth + 1)
+            self._entries(_NOWHERE, entries, path, depth + 1, is_new=True)
             self._items += whole
             return
         made = self._make_folder(folder, node.name)
         inner = os.open(node.name, _OPEN_DIR, dir_fd=folder)
+        is_read = False
         try:
             if not self._dry_run:
                 _make_writable(inner)
-            self._entries(inner, entries, path, depth + 1)
-            if not self._dry_run and (made or (whole and not self._keep)):
-                self._troubles(path, attributes.apply(node, inner))
+            self._entries(inner, entries, path, depth + 1, is_new=made)
+            is_read = True
         finally:
-            os.close(inner)
-        if whole:
-            self._items += 1
+            has_attributes = not self._dry_run and (made or (whole and not self._keep))
+            self._batch_folders += 1
+            self._add(_Leave(inner, node, path, whole and is_read, has_attributes and is_read))
+
+    def _leave(self, step: _Leave) -> None:
+        try:
+            if step.has_attributes:
+                self._troubles(step.path, attributes.apply(step.node, step.folder))
+        finally:
+            os.close(step.folder)
+        self._items += step.is_item
 
     def _has_folder(self, folder: int, name: bytes) -> bool:
         found = _lstat(name, folder)
@@ -209,8 +313,9 @@ class Restore:
 
     # --- everything else -------------------------------------------------------------------------
 
-    def _entry(self, folder: int, node: Node, path: bytes) -> None:
-        found = _lstat(node.name, folder)
+    def _entry(self, step: _Entry) -> None:
+        folder, node, path = step.folder, step.node, step.path
+        found = None if step.is_new else _lstat(node.name, folder)
         if found is not None:
             if self._keep:
                 return
@@ -226,7 +331,7 @@ class Restore:
             return
         if node.type == nodes.FILE:
             if found is None or not self._same(folder, node, path, found):
-                self._file(folder, node, path, replaces=found is not None)
+                self._file(step, replaces=found is not None)
         else:
             self._special(folder, node, path)
         self._items += 1
@@ -242,7 +347,7 @@ class Restore:
         if node.type != nodes.FILE or (found is not None and self._same(folder, node, path, found)):
             return
         for blob_id in node.content:
-            if self._reader.size(blob_id) is None:
+            if self._reader.find(blob_id) is None:
                 raise DamagedError(f"data blob {blob_id.hex()[:16]} is in no index")
         self._bytes += node.size
 
@@ -280,8 +385,8 @@ class Restore:
                 return False
             trusted = self._trusts_times and now.st_mtime_ns == node.mtime_ns
             for blob_id in () if trusted else node.content:
-                size = self._reader.size(blob_id)
-                if size is None or hashlib.sha256(_read(handle, size)).digest() != blob_id:
+                known = self._reader.find(blob_id)
+                if known is None or not _has(handle, known.blob):
                     return False
             if not self._dry_run and not attributes.same(node, now, handle):
                 if now.st_nlink > 1:
@@ -291,7 +396,8 @@ class Restore:
         finally:
             os.close(handle)
 
-    def _file(self, folder: int, node: Node, path: bytes, *, replaces: bool) -> None:
+    def _file(self, step: _Entry, *, replaces: bool) -> None:
+        folder, node = step.folder, step.node
         part = _part_name(node.name)
         try:
             handle = os.open(part, _MAKE, 0o600, dir_fd=folder)
@@ -299,8 +405,8 @@ class Restore:
             _remove(part, folder)
             handle = os.open(part, _MAKE, 0o600, dir_fd=folder)
         try:
-            self._fill(handle, node)
-            self._troubles(path, attributes.apply(node, handle))
+            self._fill(handle, node, step.wanted)
+            self._troubles(step.path, attributes.apply(node, handle))
             if replaces:
                 failpoint("repository.restore.before_fsync")
                 os.fsync(handle)
@@ -312,11 +418,10 @@ class Restore:
         finally:
             os.close(handle)
 
-    def _fill(self, handle: int, node: Node) -> None:
+    def _fill(self, handle: int, node: Node, wanted: Wanted) -> None:
         length = 0
         hole = False
-        for blob_id in node.content:
-            content = self._reader.blob(blob_id, BlobType.DATA)
+        for content in wanted:
             length += len(content)
             if length > node.size:
                 raise _OddError(f"its content has more than the expected {node.size} bytes")
@@ -375,6 +480,10 @@ class Restore:
             self._progress(done, items)
 
 
+def _reason(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error) or repr(error)
+
+
 def _check_name(name: bytes) -> None:
     if not nodes.is_file_name(name):
         raise _OddError("has a name that no file can have; it is not restored")
@@ -414,11 +523,12 @@ def _move(part: bytes, name: bytes, folder: int) -> None:
     failpoint("repository.restore.after_rename")
 
 
-def _read(handle: int, size: int) -> bytes:
-    content = os.read(handle, size)
-    while len(content) < size:
-        more = os.read(handle, size - len(content))
+def _has(handle: int, blob: PackedBlob) -> bool:
+    """Whether the next bytes of an open file are the content of a blob."""
+    content = os.read(handle, blob.size)
+    while len(content) < blob.size:
+        more = os.read(handle, blob.size - len(content))
         if not more:
-            break
+            return False
         content += more
-    return content
+    return hashlib.sha256(content).digest() == blob.id
