@@ -261,7 +261,8 @@ def test_what_is_made_up_for_is_what_the_schedule_would_have_started(
         # They leave nothing to run.
         return
     offset, now, through = timedelta(seconds=offset_s), START + timedelta(seconds=now_s), START
-    ran, left_out = [], {}
+    ran: list[tuple[datetime, ...]] = []
+    left_out: dict[datetime, str] = {}
     at: datetime | None = START
     while at is not None and at <= now:
         found = decide_due(one, fired_through=through, now=at, offset=offset)

@@ -8,10 +8,15 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
+from seawall.core.records import Trigger
+from seawall.db import events
 from seawall.db import runs as run_rows
-from seawall.db.tables import triggers
+from seawall.db.tables import scheduled_operations, triggers
+from seawall.operation_engine import service as service_module
 from seawall.operation_engine.service import OperationEngineService
-from tests.engine.ground import Ground
+from tests.engine.ground import PROJECT, Ground
+
+FOREIGN = "0c6c6c2e-0b5b-4c39-9f7f-0d3d9b6f0a99"
 
 
 def engine(shared: Ground) -> OperationEngineService:
@@ -98,6 +103,75 @@ def test_a_trigger_that_no_longer_holds_is_quarantined_at_the_start(
     assert found.next_run_at is None
     assert "often" in (found.quarantine_reason or "")
     assert shared.schedules.get_trigger(shared.caller, sound.id).quarantine_reason is None
+
+
+def _event(ground: Ground, **properties: object) -> Trigger:
+    return ground.schedules.create_trigger(ground.caller, name="e", type="event", properties=properties)
+
+
+@pytest.mark.parametrize(
+    ("properties", "broken", "word"),
+    [
+        ({"source": "amqp", "routing_key": "a.#"}, {"routing_key": "a..b"}, "routing_key"),
+        ({"source": "amqp", "routing_key": "a.#"}, {"filter": {"": 1}}, "filter"),
+        ({"source": "amqp", "routing_key": "a.#"}, {"window": -1}, "window"),
+        ({"source": "amqp", "routing_key": "a.#"}, {"newer": 1}, "newer"),
+        ({"source": "amqp", "routing_key": "a.#"}, {"source": "smoke signal"}, "source"),
+        ({"source": "amqp", "routing_key": "a.#"}, {"source": "webhook", "filter": None}, "filter"),
+        ({"source": "operation"}, {"states": ["bored"]}, "states"),
+        ({"source": "operation"}, {"operation_id": PROJECT}, "operation_id"),
+    ],
+)
+def test_an_event_trigger_that_no_longer_holds_is_quarantined_at_the_start(
+    shared: Ground,
+    service: OperationEngineService,
+    properties: dict[str, object],
+    broken: dict[str, object],
+    word: str,
+) -> None:
+    watched = shared.operation(shared.trigger())
+    if properties["source"] == "operation":
+        properties = {**properties, "operation_id": watched.id}
+    made, sound = _event(shared, **properties), _event(shared, **properties)
+    change(shared, made.id, properties={**made.properties, **broken})
+    start(shared, service)
+    found = shared.schedules.get_trigger(shared.caller, made.id)
+    assert word in (found.quarantine_reason or "")
+    assert shared.schedules.get_trigger(shared.caller, sound.id).quarantine_reason is None
+    assert [one.id for one in shared.database.read(events.everything)] == [sound.id]
+    mended = shared.schedules.update_trigger(shared.caller, made.id, properties=made.properties)
+    assert mended.quarantine_reason is None
+    assert len(shared.database.read(events.everything)) == 2
+
+
+def test_an_event_trigger_whose_operation_is_gone_or_foreign_is_quarantined_at_the_start(
+    shared: Ground, service: OperationEngineService
+) -> None:
+    watched = shared.operation(shared.trigger())
+    trigger = _event(shared, source="operation", operation_id=watched.id)
+    shared.database.write(
+        "test.lose",
+        lambda tx: tx.connection.execute(scheduled_operations.update().values(project_id=FOREIGN)),
+    )
+    start(shared, service)
+    found = shared.schedules.get_trigger(shared.caller, trigger.id)
+    assert watched.id in (found.quarantine_reason or "")
+
+
+def test_every_trigger_is_looked_at_however_many_there_are(
+    shared: Ground, service: OperationEngineService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "_CHUNK", 2)
+    monkeypatch.setattr(service_module, "_CHECKED_AT_START", 3)
+    made = [shared.trigger() for _ in range(5)]
+    made += [_event(shared, source="amqp", routing_key="a") for _ in range(5)]
+    for one in made:
+        change(shared, one.id, properties={**one.properties, "pattern": "often"})
+    start(shared, service)
+    shared.until(
+        lambda: all(shared.schedules.get_trigger(shared.caller, one.id).quarantine_reason for one in made),
+        step_s=0.1,
+    )
 
 
 def test_dead_leases_are_taken_over_at_the_start(shared: Ground, service: OperationEngineService) -> None:

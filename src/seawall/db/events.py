@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -48,6 +48,19 @@ class EventTrigger:
     properties: Json
     operation_id: str | None
     sealed_secret: str | None
+
+
+class StoredTrigger(NamedTuple):
+    """An event trigger as it is stored, whether or not that holds."""
+
+    row: int
+    properties: Json
+    source: str | None
+    """None when it listens to nothing."""
+    operation_id: str | None
+    has_operation: bool
+    """Whether that operation is there, in the same project."""
+    has_secret: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +145,40 @@ def listening(connection: sa.Connection, source: str) -> list[EventTrigger]:
 def everything(connection: sa.Connection) -> list[EventTrigger]:
     """All event triggers that are not quarantined."""
     return [EventTrigger(*row) for row in connection.execute(_listening().order_by(triggers.c.row))]
+
+
+def stored(connection: sa.Connection, *, after_row: int, limit: int) -> list[StoredTrigger]:
+    """Event triggers that are not quarantined, a chunk in the order of their row keys."""
+    has_operation = sa.exists().where(
+        scheduled_operations.c.id == event_triggers.c.operation_id,
+        scheduled_operations.c.project_id == triggers.c.project_id,
+    )
+    query = (
+        sa.select(
+            triggers.c.row,
+            triggers.c.properties,
+            event_triggers.c.source,
+            event_triggers.c.operation_id,
+            has_operation,
+            event_triggers.c.sealed_secret.is_not(None),
+        )
+        .outerjoin(event_triggers, event_triggers.c.trigger_row == triggers.c.row)
+        .where(triggers.c.type == "event", triggers.c.quarantine_reason.is_(None), triggers.c.row > after_row)
+        .order_by(triggers.c.row)
+        .limit(limit)
+    )
+    return [StoredTrigger(*row) for row in connection.execute(query)]
+
+
+def source_of(connection: sa.Connection, trigger_id: str) -> str | None:
+    """What fires this trigger, whatever its properties say; None when nothing does."""
+    query = (
+        sa.select(event_triggers.c.source)
+        .join(triggers, triggers.c.row == event_triggers.c.trigger_row)
+        .where(triggers.c.id == trigger_id)
+    )
+    found: str | None = connection.execute(query).scalar()
+    return found
 
 
 def watched_by(connection: sa.Connection, trigger_id: str) -> str | None:
@@ -269,7 +316,7 @@ def _records(tx: Tx, firings: Sequence[Firing]) -> list[dict[str, Any]]:
     for one in firings:
         records.append(
             {
-                "t": one.trigger_row,
+                "t": [one.trigger_row],
                 "e": now,
                 "p": now if one.trigger_row in seen else None,
                 "l": int(last[one.trigger_row] is one),

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from seawall.db import due, runs
+from seawall.db import due, events, runs
 from seawall.operation_engine import claim
 from seawall.operation_engine.cleanup import CleanUp
+from seawall.operation_engine.events import stored
 from seawall.operation_engine.events.publisher import Publisher
 from seawall.operation_engine.ringer import Ringer
 from seawall.operation_engine.trigger_loop import LoopHealth, TriggerLoop
@@ -18,13 +21,43 @@ from seawall.runtime.wakeup import Wakeup
 from seawall.sdk.clock import Clock
 
 if TYPE_CHECKING:
-    from seawall.db.session import Database, Tx
+    from seawall.db.session import Connection, Database, Tx
 
 log = get_logger(__name__)
 
 _CHUNK = 2000
 # So many triggers are looked at before the service counts as started; the others right after, while it runs.
 _CHECKED_AT_START = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What was found at a chunk of triggers."""
+
+    faults: Mapping[int, str]
+    looked_at: int
+    last_row: int | None
+    """Go on after it; None when that was the last chunk."""
+
+
+def _look_at_schedules(after_row: int, connection: Connection) -> _Looked:
+    chunk = due.all_scheduled(connection, after_row=after_row, limit=_CHUNK)
+    last_row = chunk[-1][0] if len(chunk) == _CHUNK else None
+    return _Looked(claim.faults_of(chunk), len(chunk), last_row)
+
+
+def _look_at_event_triggers(after_row: int, connection: Connection) -> _Looked:
+    chunk = events.stored(connection, after_row=after_row, limit=_CHUNK)
+    last_row = chunk[-1].row if len(chunk) == _CHUNK else None
+    return _Looked(stored.faults_of(chunk), len(chunk), last_row)
+
+
+def _quarantine(tx: Tx, look: Callable[[Connection], _Looked]) -> int:
+    """Looked at once more: one that was mended meanwhile goes on."""
+    faults = look(tx.connection).faults
+    if faults:
+        due.quarantine(tx, faults)
+    return len(faults)
 
 
 class OperationEngineService:
@@ -65,6 +98,7 @@ class OperationEngineService:
             error_checkpoint_days=error_checkpoint_days,
         )
         self._loops: list[TriggerLoop] = []
+        self._unchecked = [_look_at_schedules, _look_at_event_triggers]
         self._checked_row = 0
 
     def init_host(self, *, service_id: int) -> None:
@@ -155,22 +189,16 @@ class OperationEngineService:
     def _check(self, most: int) -> tuple[int, bool]:
         """(quarantined, whether there are more to look at) of the next ``most`` triggers."""
         quarantined = looked = 0
-        while looked < most:
-            chunk = self._database.read(
-                lambda connection: due.all_scheduled(connection, after_row=self._checked_row, limit=_CHUNK)
-            )
-            faults = claim.faults_of(chunk)
-            if faults:
-                self._database.write(
-                    "engine.quarantine",
-                    lambda tx, found=faults: due.quarantine(tx, found),  # type: ignore[misc]  # bound now
-                )
-            quarantined += len(faults)
-            looked += len(chunk)
-            if len(chunk) < _CHUNK:
-                return quarantined, False
-            self._checked_row = chunk[-1][0]
-        return quarantined, True
+        while self._unchecked and looked < most:
+            look = partial(self._unchecked[0], self._checked_row)
+            found = self._database.read(look)
+            if found.faults:
+                quarantined += self._database.write("engine.quarantine", partial(_quarantine, look=look))
+            looked += found.looked_at
+            if found.last_row is None:
+                self._unchecked.pop(0)
+            self._checked_row = found.last_row or 0
+        return quarantined, bool(self._unchecked)
 
     def _check_on(self, _expected_at: datetime) -> datetime | None:
         _, is_more = self._check(_CHUNK)

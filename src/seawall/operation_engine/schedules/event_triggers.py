@@ -64,8 +64,9 @@ def create(
 def changed(tx: Tx, trigger: Trigger, properties: Mapping[str, Any]) -> Json:
     """The columns that other properties change; the source stays, for each has its own keys."""
     wanted = parse_event_properties(properties)
-    if wanted.source != trigger.properties["source"]:
-        rule = f"cannot be changed from {trigger.properties['source']}; make another trigger"
+    source = events.source_of(tx.connection, trigger.id)
+    if wanted.source != source:
+        rule = f"cannot be changed from {source}; make another trigger"
         raise InvalidInputError.of("properties.source", wanted.source, rule)
     if wanted.normalised == trigger.properties and trigger.quarantine_reason is None:
         return {}
@@ -79,7 +80,7 @@ def changed(tx: Tx, trigger: Trigger, properties: Mapping[str, Any]) -> Json:
 def rotate(tx: Tx, caller: Caller, trigger_id: str, *, sealing: Sealing | None) -> Trigger:
     """A new secret; requests that are signed with the former one are refused from now on."""
     trigger = triggers.get(tx.connection, trigger_id, project_id=caller.project_id)
-    if trigger.type != TYPE or trigger.properties["source"] != events.WEBHOOK:
+    if events.source_of(tx.connection, trigger.id) != events.WEBHOOK:
         raise StateError(f"trigger {trigger_id} has no secret: it is fired by no webhook")
     secret, sealed = _new_secret(trigger_id, sealing)
     events.update(tx, trigger_id, sealed_secret=sealed)
