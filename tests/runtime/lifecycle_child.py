@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,7 +30,7 @@ class Rows:
     def find_or_create(self, host: str, binary: str, version: str, pid: int) -> int:
         return {"first": 1, "second": 2}[binary]
 
-    def beat(self, service_id: int) -> None:
+    def beat(self, service_ids: Sequence[int]) -> None:
         pass
 
     def stopped(self, service_id: int) -> None:

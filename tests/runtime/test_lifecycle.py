@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, ClassVar
 
@@ -37,11 +37,11 @@ class Rows:
         self.said.append(f"row {binary} {row}")
         return row
 
-    def beat(self, service_id: int) -> None:
+    def beat(self, service_ids: Sequence[int]) -> None:
         self.beats.release()
         if self.is_away:
             raise DatabaseUnavailableError("away")
-        self.said.append(f"beat {service_id}")
+        self.said.append(f"beat {list(service_ids)}")
 
     def stopped(self, service_id: int) -> None:
         self.said.append(f"stopped {service_id}")
@@ -151,7 +151,7 @@ def test_one_that_cannot_stop_keeps_no_other_from_stopping(
 def test_a_heartbeat_is_sent_by_the_clock_and_survives_a_database_that_is_away(
     rows: Rows, folder: DataFolder, clock: FakeClock
 ) -> None:
-    one = host([Api(rows)], rows, folder, clock)
+    one = host([Api(rows), Engine(rows)], rows, folder, clock)
     one.start()
     clock.wait_for_waiters(1)
     assert not [said for said in rows.said if said.startswith("beat")]
@@ -164,7 +164,7 @@ def test_a_heartbeat_is_sent_by_the_clock_and_survives_a_database_that_is_away(
     assert rows.beats.acquire(timeout=WAIT_S)
     one.stop()
 
-    assert rows.said.count("beat 1") == 1
+    assert rows.said.count("beat [1, 2]") == 1
 
 
 def test_a_second_service_of_a_kind_is_refused_and_names_the_first(

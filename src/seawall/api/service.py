@@ -8,10 +8,12 @@ the port.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import ClassVar
 
 import uvicorn
@@ -20,6 +22,8 @@ from fastapi import FastAPI
 from seawall.api.monitor import Monitor
 from seawall.core.errors import AddressInUseError, ConfigurationError, UnavailableError
 
+# How often the Date header is renewed; it has whole seconds.
+_TICK_S = 1.0
 # Open requests that outlast this are cut off at stop; long work never runs inside a request.
 _DRAIN_S = 3
 
@@ -45,7 +49,7 @@ class ApiService:
         self._port = port
         self._on_listening = on_listening
         self._socket: socket.socket | None = None
-        self._server: uvicorn.Server | None = None
+        self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
     def init_host(self, *, service_id: int) -> None:
@@ -71,7 +75,7 @@ class ApiService:
     def cleanup_host(self) -> None:
         """Let open requests end, then close the port. May be called when ``init_host`` failed half way."""
         if self._server is not None and self._thread is not None:
-            self._server.should_exit = True
+            self._server.stop()
             self._thread.join()
         self._monitor.stop()
         if self._socket is not None:
@@ -88,18 +92,34 @@ class ApiService:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn in a thread: signals are the process's own business."""
+    """uvicorn in a thread: signals are the process's own business, and idle it wakes up once a second."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._is_started = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = asyncio.Event()
 
     def install_signal_handlers(self) -> None:
         """The service host has installed its own."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         self._is_started.set()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _TICK_S)
+
+    def stop(self) -> None:
+        """End it from another thread; returns before it has ended."""
+        self.should_exit = True
+        # A loop that is closed has ended by itself.
+        if self._loop is not None:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._stopping.set)
 
     def wait_started(self, thread: threading.Thread) -> None:
         """Return once it accepts; ``UnavailableError`` when its thread ended instead."""

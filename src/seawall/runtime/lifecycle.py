@@ -43,7 +43,9 @@ class ServiceRows(Protocol):
         """The id of the row of (host, binary), marked started now; the same id at every start."""
         ...
 
-    def beat(self, service_id: int) -> None: ...
+    def beat(self, service_ids: Sequence[int]) -> None:
+        """All of them live, in one write."""
+        ...
 
     def stopped(self, service_id: int) -> None: ...
 
@@ -180,11 +182,10 @@ class ServiceHost:
 
     def _beat(self) -> None:
         while not self._clock.wait(self._stopping, self._heartbeat_s):
-            for started in self._started:
-                try:
-                    self._rows.beat(started.service_id)
-                except Exception:  # a loop: a database that is away may be back at the next beat
-                    log.exception("heartbeat failed", binary=started.service.binary)
+            try:
+                self._rows.beat([started.service_id for started in self._started])
+            except Exception:  # a loop: a database that is away may be back at the next beat
+                log.exception("heartbeat failed", host=self._host)
 
     # --- the process ---------------------------------------------------------------------------
 

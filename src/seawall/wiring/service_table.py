@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Sequence
 
 from seawall.core.caller import Caller
 from seawall.core.errors import ForbiddenError
@@ -24,8 +25,12 @@ class ServiceTable:
             lambda tx: services.find_or_create(tx, host=host, binary=binary, version=version, pid=pid),
         )
 
-    def beat(self, service_id: int) -> None:
-        self._database.write("services.beat", lambda tx: services.beat(tx, service_id))
+    def beat(self, service_ids: Sequence[int]) -> None:
+        def beat(tx: Tx) -> None:
+            for service_id in service_ids:
+                services.beat(tx, service_id)
+
+        self._database.write("services.beat", beat)
 
     def stopped(self, service_id: int) -> None:
         self._database.write("services.stop", lambda tx: services.stopped(tx, service_id))
