@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rows of a claim: due triggers, and what is written about their operations. Set-based throughout.
 
-What was decided travels as one JSON parameter and is joined with the operations inside the database, so that
-a run costs no object and no statement of its own. ``apply`` is the only writer of scheduled rows (I1, I2).
+What was decided travels as one JSON parameter, once for all triggers that it holds for, and is joined with
+the operations inside the database, so that a run costs no object and no statement of its own. ``apply`` is
+the only writer of scheduled rows (I1, I2).
 """
 
 from __future__ import annotations
@@ -40,14 +41,18 @@ class DueTrigger(NamedTuple):
     properties: str
     """JSON text, as stored: schedules are cached by it."""
     fired_through: int
-    """Microseconds."""
-    is_paused: bool
+    """Microseconds, like the other instants."""
+    paused_at: int | None
     paused_reason: str | None
-    paused_until_at: datetime | None
+    paused_until: int | None
 
     @property
     def trigger_id(self) -> str:
         return str(UUID(str(self.id)))
+
+    @property
+    def is_paused(self) -> bool:
+        return self.paused_at is not None
 
 
 @dataclass(slots=True)
@@ -55,15 +60,16 @@ class Decided:
     """What a claim has decided about its triggers; the letters are the columns of the JSON records below."""
 
     runs: list[dict[str, Any]] = field(default_factory=list)
-    """t trigger row, e expected, b registered by when an operation has part in it if that is earlier, p the
-    same of the run before it in this decision, l whether it is the last one, o occurrence, d deadline, s
-    whether it is serial."""
+    """t rows of the triggers that it holds for, e expected, b registered by when an operation has part in it
+    if that is earlier, p the same of the run before it in this decision, l whether it is the last one, o
+    occurrence, d deadline, s whether it is serial."""
     gaps: list[list[dict[str, Any]]] = field(default_factory=list)
     """In rounds, one after the other; at most one gap of an operation in each. t trigger row, f first and
     l last expected time, c count, s state, r reason, o occurrence; it belongs to operations registered after
     a and at or before b, or to w alone."""
     advances: list[dict[str, Any]] = field(default_factory=list)
-    """t trigger row, f fired through, n next run, u whether its pause has ended by itself."""
+    """t rows of the triggers that it holds for, f fired through, n next run, u whether their pause has ended
+    by itself."""
 
 
 # In the order of the fields; what all triggers have comes without being made into objects.
@@ -72,9 +78,9 @@ _DUE = (
     sa.type_coerce(triggers.c.id, sa.types.NullType()),
     sa.cast(triggers.c.properties, sa.Text),
     sa.type_coerce(sa.func.coalesce(triggers.c.fired_through_at, triggers.c.created_at), sa.BigInteger),
-    triggers.c.paused_at.is_not(None),
+    sa.type_coerce(triggers.c.paused_at, sa.BigInteger),
     triggers.c.paused_reason,
-    triggers.c.paused_until_at,
+    sa.type_coerce(triggers.c.paused_until_at, sa.BigInteger),
 )
 
 
@@ -186,7 +192,6 @@ def quarantine(tx: Tx, reasons: Mapping[int, str]) -> None:
 # --- runs --------------------------------------------------------------------------------------
 
 _RUN = {
-    "t": "bigint",
     "e": "bigint",
     "b": "bigint",
     "p": "bigint",
@@ -213,7 +218,7 @@ def write_runs(
     """Insert the runs of all operations of the triggers in ``records`` (see ``Decided.runs``), each by its
     operation's overlap policy; how many rows that were. An occurrence that is there already must not be
     among them: it would make way for itself."""
-    source = select_of(tx.connection, "due", **_RUN)
+    source = select_of_each(tx.connection, "due", **_RUN)
     parameters = {"due": as_json(records), "now": to_micros(tx.now), **new_id_prefix(tx.now)}
     policies = set(tx.connection.execute(sa.text(_POLICIES.format(source=source)), parameters).scalars())
     is_told = outbox.SWITCH in policies
@@ -354,9 +359,9 @@ _RESUME = (
 
 def _advance(tx: Tx, records: Sequence[Mapping[str, Any]]) -> None:
     """Move triggers on in one statement; ``fired_through_at`` only grows (I1)."""
-    source = select_of(tx.connection, "advances", t="bigint", f="bigint", n="bigint")
+    source = select_of_each(tx.connection, "advances", f="bigint", n="bigint")
     tx.connection.execute(sa.text(_ADVANCE.format(source=source)), {"advances": as_json(records)})
-    if resumed := [int(one["t"]) for one in records if one.get("u")]:
+    if resumed := [int(row) for one in records if one.get("u") for row in one["t"]]:
         tx.connection.execute(sa.text(_RESUME.format(", ".join(map(str, resumed)))))
 
 
@@ -370,6 +375,23 @@ def select_of(connection: sa.Connection, parameter: str, **columns: str) -> str:
         return f"SELECT * FROM json_to_recordset(CAST(:{parameter} AS json)) AS x({named})"
     named = ", ".join(f"json_extract(value, '$.{name}') AS {name}" for name in columns)
     return f"SELECT {named} FROM json_each(:{parameter})"
+
+
+def select_of_each(connection: sa.Connection, parameter: str, **columns: str) -> str:
+    """The same, with a row for each of the row keys in the list ``t`` of a record."""
+    if is_postgresql(connection):
+        named = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+        return (
+            f"SELECT each.t, {', '.join(f'x.{name}' for name in columns)} FROM json_to_recordset("
+            f"CAST(:{parameter} AS json)) AS x(t bigint[], {named}) CROSS JOIN unnest(x.t) AS each(t)"
+        )
+    # Taken apart once: a record may be of thousands of rows, and each would look into it again.
+    named = ", ".join(f"json_extract(value, '$.{name}') AS {name}" for name in ("t", *columns))
+    return (
+        f"WITH x AS MATERIALIZED (SELECT {named} FROM json_each(:{parameter})) "
+        f"SELECT each.value AS t, {', '.join(f'x.{name}' for name in columns)} "
+        "FROM x CROSS JOIN json_each(x.t) AS each"
+    )
 
 
 def new_id_prefix(now: datetime) -> dict[str, str]:

@@ -55,12 +55,13 @@ class Claimed:
 class _Batch:
     now: datetime
     is_ending: bool = False
-    decided: Decided = field(default_factory=Decided)
+    plans: list[_Plan] = field(default_factory=list)
+    known: dict[tuple[str, int], _Plan] = field(default_factory=dict)
+    """Those of the plans that hold for every trigger with the same properties and the same last time."""
     gaps: list[list[tuple[int, Gap, timedelta]]] = field(default_factory=list)
     """In rounds: the first gap of each trigger, then the second of each, and so on."""
     times: int = 0
     faults: dict[int, str] = field(default_factory=dict)
-    known: dict[tuple[str, int], _Plan] = field(default_factory=dict)
 
 
 def claim(tx: Tx, *, limit: int = BATCH) -> Claimed:
@@ -165,24 +166,22 @@ def _decide(batch: _Batch, trigger: DueTrigger) -> int | None:
         except Exception as error:  # noqa: BLE001 - whatever one schedule raises must not stop the others (M3)
             batch.faults[trigger.row] = f"its schedule cannot be evaluated: {type(error).__name__}: {error}"
             return None
+        batch.plans.append(plan)
         if plan.is_shared and not trigger.is_paused:
             batch.known[key] = plan
-    row = trigger.row
-    for run in plan.runs:
-        batch.decided.runs.append({"t": row, **run})
+    plan.rows.append(trigger.row)
     for position, gap in enumerate(plan.gaps):
         if position == len(batch.gaps):
             batch.gaps.append([])
-        batch.gaps[position].append((row, gap, plan.offset))
+        batch.gaps[position].append((trigger.row, gap, plan.offset))
     batch.times += plan.times
-    batch.decided.advances.append({"t": row, **plan.advance})
     following: int | None = plan.advance["n"]
     return following
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What becomes of a trigger, and of every other one with the same properties and the same last time."""
+    """What becomes of a trigger, and of every other one of which the same holds."""
 
     runs: list[dict[str, Any]]
     gaps: list[Gap]
@@ -191,6 +190,8 @@ class _Plan:
     offset: timedelta
     is_shared: bool
     """Whether it holds for others; not when each has its own offset."""
+    rows: list[int] = field(default_factory=list)
+    """Of these triggers."""
 
 
 def _plan(now: datetime, trigger: DueTrigger, *, is_ending: bool) -> _Plan:
@@ -222,7 +223,7 @@ def _decisions(
     if not trigger.is_paused:
         found = decide_due(schedule, fired_through=through, now=now, offset=offset, is_ending=is_ending)
         return [found], False
-    until = trigger.paused_until_at
+    until = None if trigger.paused_until is None else from_micros(trigger.paused_until)
     is_over = until is not None and until <= now
     paused_to = now if until is None or not is_over else until - _TICK
     paused = decide_due(
@@ -265,8 +266,12 @@ def occurrence(nominal_at: datetime) -> str:
 
 
 def _write(tx: Tx, batch: _Batch) -> int:
-    batch.decided.gaps = [_gap_records(tx, gaps) for gaps in batch.gaps]
-    inserted = due.apply(tx, batch.decided)
+    decided = Decided(
+        runs=[{"t": plan.rows, **run} for plan in batch.plans for run in plan.runs],
+        gaps=[_gap_records(tx, gaps) for gaps in batch.gaps],
+        advances=[{"t": plan.rows, **plan.advance} for plan in batch.plans],
+    )
+    inserted = due.apply(tx, decided)
     if batch.faults:
         due.quarantine(tx, batch.faults)
         for row, reason in batch.faults.items():
