@@ -4,7 +4,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
+import resource
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -18,6 +25,15 @@ from seawall.repository.pack import BlobType, PackedBlob
 from tests.repository.banks import DictBank
 
 KEY = Key.random()
+
+
+@pytest.fixture(params=["in memory", "on disk"], scope="module", autouse=True)
+def _place(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test with segments of either kind."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "on disk":
+            patch.setattr(index, "ON_DISK_FROM", 1)
+        yield
 
 
 def _id(number: int) -> bytes:
@@ -134,3 +150,69 @@ def test_segments_of_any_sizes_merge_without_loss() -> None:
     assert all(known.has(one, BlobType.DATA) for one in blobs)
     assert {one.blob.id for one in known} == blobs
     assert not any(known.has(noise.randbytes(32), BlobType.DATA) for _ in range(1000))
+
+
+def test_a_segment_is_kept_in_memory_when_there_is_no_room_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "ON_DISK_FROM", 10)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    found = Index()
+    found.add_file("x", [_pack(1, list(range(100)))])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    found.add_file("y", [_pack(2, list(range(100, 200)))])
+    assert os.listdir(tmp_path) == []  # its file has no name
+    with _full_disk():
+        found.add_file("z", [_pack(3, list(range(200, 300)))])
+    assert all(found.pack_number(_id(number), BlobType.DATA) == number // 100 for number in range(300))
+
+
+@contextmanager
+def _full_disk() -> Iterator[None]:
+    """No file may grow."""
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, former[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_temporary_file_that_was_cut_off_is_an_error_and_no_unknown_blob(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "ON_DISK_FROM", 10)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    found = Index()
+    found.add_file("x", [_pack(1, list(range(100)))])
+    for number in os.listdir("/proc/self/fd"):
+        place = f"/proc/self/fd/{number}"
+        if os.path.lexists(place) and os.readlink(place).startswith(f"{tmp_path}/seawall-index-"):
+            os.truncate(place, 0)
+    with pytest.raises(OSError, match="cut off"):
+        found.has(_id(5), BlobType.DATA)
+
+
+def test_an_index_file_that_cannot_be_read_leaves_nothing_of_those_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(index, "_LOADED_AT_ONCE", 1)
+    bank, found = DictBank(), Index()
+    for number in range(3):
+        index.save_file(bank, KEY, [_pack(number, [number])])
+    last = max(bank.objects)
+    good = bank.objects[last]
+    bank.objects[last] = good[:-1] + b"x"
+    with pytest.raises(DamagedError):
+        found.refresh(bank, KEY)
+    assert len(found) == 0
+    assert found.files == frozenset()
+    assert not any(found.is_named(number) for number in range(3))
+    bank.objects[last] = good
+    found.refresh(bank, KEY)
+    assert len(found) == 3
+    assert {
+        place.pack_id for number in range(3) for place in found.locations(_id(number), BlobType.DATA)
+    } == {_id(10**9 + number) for number in range(3)}

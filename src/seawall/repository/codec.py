@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Iterator
 from typing import Any, Final
 
 import orjson
@@ -73,6 +74,30 @@ def decompress(frame: bytes | memoryview, what: str, *, size: int | None = None)
     return content
 
 
+class _Source:
+    """Pieces as the file that the decompressor reads."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+
+    def read(self, _size: int = -1) -> bytes:
+        return next(self._pieces, b"")
+
+
+def decompress_pieces(pieces: Iterator[bytes], what: str) -> Iterator[bytes]:
+    """The content of one zstd frame in pieces of at most a MiB, whatever the frame says of its size."""
+    source: Any = _Source(pieces)  # its stub asks for a whole file; ``read`` is all that it calls
+    with zstandard.ZstdDecompressor().stream_reader(source) as reader:
+        while True:
+            try:
+                content = reader.read(_STEP)
+            except zstandard.ZstdError as error:
+                raise DamagedError(f"{what}: cannot be decompressed: {error}") from None
+            if not content:
+                return
+            yield content
+
+
 def fetch(bank: Bank, key: str, what: str, *, limit: int = MAX_OBJECT_BYTES) -> bytes:
     """An object of a bank; ``DamagedError`` when it is larger than any of its kind."""
     content = bank.get(key, length=limit + 1)
@@ -113,7 +138,12 @@ def _parsed_bytes_exactly(content: bytes) -> int:
 
 def pack_object(value: object) -> bytes:
     """A snapshot, index or lock as stored before sealing: the version byte and a zstd frame of its JSON."""
-    return bytes((_UNPACKED_ZSTD,)) + compress(orjson.dumps(value))
+    return pack_text(orjson.dumps(value))
+
+
+def pack_text(text: bytes) -> bytes:
+    """The same of an object that is JSON already."""
+    return bytes((_UNPACKED_ZSTD,)) + compress(text)
 
 
 def unpack_object(content: bytes, what: str) -> Json:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The index: which pack holds which blob, compactly in memory.
+"""The index: which pack holds which blob, sorted and on disk.
 
 Entries are fixed records of 50 bytes, sorted by blob id, in a few immutable segments with a fan-out table
-each; a lookup is one ``bytes.find`` within a bucket of about eight records. Nothing is kept per blob as an
-object: a million blobs take about 55 MB. A blob may stand in several packs; all its entries are kept.
+each; a lookup reads one bucket of about eight records. Small segments are in memory, large ones in temporary
+files (below ``TMPDIR``), so that a million blobs take half a MB of memory and 50 MB of the disk. What is in
+these files was opened and checked by this process and nobody else can reach it: it is no cache to be
+distrusted. A blob may stand in several packs; all its entries are kept.
 
 ``Index.refresh`` reads only the index files that are new. When a file that was read has gone (a prune
 replaced it), the whole index is read again. A pack keeps its number for as long as the index is open, also
@@ -12,8 +14,12 @@ when no file names it any more (``is_named``), so that a writer can say which pa
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import struct
+import tempfile
+import weakref
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,6 +43,10 @@ _RECORD_BYTES = _RECORD.size
 _TYPES: Final = {one.word: one for one in BlobType}
 _MAX_OFFSET = 2**32 - 1
 _BUCKET = 8
+_STRETCH = 8192
+ON_DISK_FROM: Final = 2**16
+"""A segment of so many entries (3 MB) is kept in a temporary file."""
+_LOADED_AT_ONCE: Final = 200_000
 _RANGES = 256
 _MAX_FANOUT_BITS = 24
 
@@ -49,6 +59,42 @@ class Location:
     blob: PackedBlob
 
 
+class _InMemory:
+    """Records in the memory of this process."""
+
+    def __init__(self) -> None:
+        self._content = bytearray()
+
+    def append(self, content: bytes) -> None:
+        self._content += content
+
+    def read(self, start: int, end: int) -> bytes:
+        return bytes(self._content[start:end])
+
+
+class _OnDisk:
+    """Records in a temporary file without a name: nobody else can reach it, and it ends with the process."""
+
+    def __init__(self) -> None:
+        self._handle, name = tempfile.mkstemp(prefix="seawall-index-")
+        weakref.finalize(self, os.close, self._handle)
+        os.unlink(name)
+
+    def append(self, content: bytes) -> None:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(self._handle, rest) :]
+
+    def read(self, start: int, end: int) -> bytes:
+        content = os.pread(self._handle, end - start, start)
+        while len(content) < end - start:
+            more = os.pread(self._handle, end - start - len(content), start + len(content))
+            if not more:  # to go on would be to take blobs for unknown ones
+                raise OSError(errno.EIO, "the temporary file of the index has been cut off")
+            content += more
+        return content
+
+
 class _Segment:
     """Sorted records and the table that finds them; immutable."""
 
@@ -56,46 +102,77 @@ class _Segment:
         """Of new records and those of other segments, merged by ranges: few are objects at any one time."""
         fresh.sort()
         self.count: int = len(fresh) + sum(segment.count for segment in former)
-        self.bits = min(max((self.count // _BUCKET).bit_length(), 1), _MAX_FANOUT_BITS)
-        shift = 32 - self.bits
-        starts = array("I", bytes(4 * ((1 << self.bits) + 1)))
-        merged = bytearray(self.count * _RECORD_BYTES)
-        end = taken = 0
+        self._bits = min(max((self.count // _BUCKET).bit_length(), 1), _MAX_FANOUT_BITS)
+        self._records: _InMemory | _OnDisk = _InMemory()
+        if self.count < ON_DISK_FROM:
+            self._fill(fresh, former)
+            return
+        try:
+            self._records = _OnDisk()
+            self._fill(fresh, former)
+        except OSError:  # no room there; memory it costs then
+            self._records = _InMemory()
+            self._fill(fresh, former)
+
+    def _fill(self, fresh: Sequence[bytes], former: Sequence[_Segment]) -> None:
+        shift = 32 - self._bits
+        starts = array("I", bytes(4 * ((1 << self._bits) + 1)))
+        taken = 0
         for top in range(_RANGES):
             stop = bisect_left(fresh, bytes((top + 1,)), taken) if top + 1 < _RANGES else len(fresh)
-            records = fresh[taken:stop]
+            records = list(fresh[taken:stop])
             taken = stop
             for segment in former:
                 records += segment.split(top)
             records.sort()
             for record in records:
                 starts[(int.from_bytes(record[:4], "big") >> shift) + 1] += 1
-            begin, end = end, end + len(records) * _RECORD_BYTES
-            merged[begin:end] = b"".join(records)
-        self.starts = array("I", itertools.accumulate(starts))
-        self.records = merged
+            self._records.append(b"".join(records))
+        self._starts = array("I", itertools.accumulate(starts))
 
-    def find(self, prefix: bytes) -> int:
-        """Byte position of the first record that begins with ``prefix`` (id and type), or -1."""
-        bucket = int.from_bytes(prefix[:4], "big") >> (32 - self.bits)
-        position = self.starts[bucket] * _RECORD_BYTES
-        end = self.starts[bucket + 1] * _RECORD_BYTES
-        while True:
-            position = self.records.find(prefix, position, end)
-            if position < 0 or position % _RECORD_BYTES == 0:
-                return position
-            position += 1
+    def _read(self, first: int, end: int) -> bytes:
+        return self._records.read(first * _RECORD_BYTES, end * _RECORD_BYTES)
+
+    def find(self, prefix: bytes) -> tuple[int, bytes]:
+        """The number of the first record that begins with ``prefix`` (id and type) and what follows it.
+
+        -1 and nothing when there is none. Further such records follow at once.
+        """
+        bucket = int.from_bytes(prefix[:4], "big") >> (32 - self._bits)
+        first = self._starts[bucket]
+        part = self._read(first, self._starts[bucket + 1])
+        position = part.find(prefix)
+        while position % _RECORD_BYTES:
+            if position < 0:
+                return -1, b""
+            position = part.find(prefix, position + 1)
+        return first + position // _RECORD_BYTES, part[position:]
+
+    def matches(self, prefix: bytes) -> Iterator[tuple[int, bytes]]:
+        """Number and bytes of every record that begins with ``prefix``."""
+        number, rest = self.find(prefix)
+        while rest.startswith(prefix):
+            yield number, rest[:_RECORD_BYTES]
+            number, rest = number + 1, rest[_RECORD_BYTES:]
 
     def split(self, top: int) -> list[bytes]:
         """The records whose ids begin with this byte one by one, sorted."""
-        if self.bits >= 8:
-            first, last = (self.starts[at << (self.bits - 8)] for at in (top, top + 1))
+        if self._bits >= 8:
+            first, last = (self._starts[at << (self._bits - 8)] for at in (top, top + 1))
         else:  # few: a bucket holds several first bytes
-            at = top >> (8 - self.bits)
-            first, last = self.starts[at], self.starts[at + 1]
-        part = bytes(self.records[first * _RECORD_BYTES : last * _RECORD_BYTES])
-        found = [part[start : start + _RECORD_BYTES] for start in range(0, len(part), _RECORD_BYTES)]
-        return found if self.bits >= 8 else [record for record in found if record[0] == top]
+            at = top >> (8 - self._bits)
+            first, last = self._starts[at], self._starts[at + 1]
+        found = _one_by_one(self._read(first, last))
+        return found if self._bits >= 8 else [record for record in found if record[0] == top]
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Every record, sorted."""
+        for first in range(0, self.count, _STRETCH):
+            yield from _one_by_one(self._read(first, min(first + _STRETCH, self.count)))
+
+
+def _one_by_one(records: bytes) -> list[bytes]:
+    return [records[start : start + _RECORD_BYTES] for start in range(0, len(records), _RECORD_BYTES)]
 
 
 def parse_file(value: codec.Json, what: str) -> Iterator[tuple[bytes, list[PackedBlob]]]:
@@ -129,26 +206,21 @@ def _fits(blob: PackedBlob) -> bool:
     )
 
 
-def file_json(packs: Iterable[tuple[bytes, Sequence[PackedBlob]]]) -> dict[str, object]:
-    """The JSON of an index file with these packs."""
-    return {
-        "packs": [
-            {
-                "id": pack_id.hex(),
-                "blobs": [
-                    {
-                        "id": blob.id.hex(),
-                        "type": blob.type.word,
-                        "offset": blob.offset,
-                        "length": blob.length,
-                        **({"uncompressed_length": blob.unpacked} if blob.unpacked else {}),
-                    }
-                    for blob in blobs
-                ],
-            }
-            for pack_id, blobs in packs
-        ]
-    }
+def file_json(packs: Iterable[tuple[bytes, Sequence[PackedBlob]]]) -> bytes:
+    """The JSON of an index file with these packs. Made as text: a dict for each blob would take 400 bytes."""
+    texts = (
+        f'{{"id":"{pack_id.hex()}","blobs":[{",".join([_blob_json(blob) for blob in blobs])}]}}'
+        for pack_id, blobs in packs
+    )
+    return f'{{"packs":[{",".join(texts)}]}}'.encode()
+
+
+def _blob_json(blob: PackedBlob) -> str:
+    unpacked = f',"uncompressed_length":{blob.unpacked}' if blob.unpacked else ""
+    return (
+        f'{{"id":"{blob.id.hex()}","type":"{blob.type.word}"'
+        f',"offset":{blob.offset},"length":{blob.length}{unpacked}}}'
+    )
 
 
 def load_file(bank: Bank, key: Key, file_id: str) -> list[tuple[bytes, list[PackedBlob]]]:
@@ -174,7 +246,7 @@ def save_file(
     as it likes; the file is then taken back. Who has relied on it meanwhile names the packs again, or finds
     them gone, before he commits.
     """
-    sealed = key.seal(codec.pack_object(file_json(packs)))
+    sealed = key.seal(codec.pack_text(file_json(packs)))
     file_id = codec.content_id(sealed).hex()
     held()
     failpoint("repository.index.before_put")
@@ -233,10 +305,20 @@ class Index:
         raise DamagedError("the index files keep vanishing while they are read; is another prune running?")
 
     def _take_files(self, bank: Bank, key: Key, names: Sequence[str]) -> None:
+        before = self._segments
+        named: set[int] = set()
         loaded: list[bytes] = []
-        for name in names:
-            self._pack_records(load_file(bank, key, name), loaded)
-        self._add_segment(loaded)
+        try:
+            for name in names:
+                self._pack_records(load_file(bank, key, name), loaded, named)
+                if len(loaded) >= _LOADED_AT_ONCE:
+                    self._add_segment(loaded)
+                    loaded = []
+            self._add_segment(loaded)
+        except BaseException:
+            self._segments = before
+            raise
+        self._named |= named
         self._files.update(names)
 
     def clear(self) -> None:
@@ -247,19 +329,22 @@ class Index:
     def add_file(self, file_id: str, packs: Sequence[tuple[bytes, Sequence[PackedBlob]]]) -> None:
         """Take in an index file that this process has just stored."""
         records: list[bytes] = []
-        self._pack_records(packs, records)
+        self._pack_records(packs, records, self._named)
         self._add_segment(records)
         self._files.add(file_id)
 
     def _pack_records(
-        self, packs: Sequence[tuple[bytes, Sequence[PackedBlob]]], records: list[bytes]
+        self,
+        packs: Iterable[tuple[bytes, Sequence[PackedBlob]]],
+        records: list[bytes],
+        named: set[int],
     ) -> None:
         for pack_id, blobs in packs:
             number = self._pack_numbers.get(pack_id)
             if number is None:
                 number = self._pack_numbers[pack_id] = len(self._packs)
                 self._packs.append(pack_id)
-            self._named.add(number)
+            named.add(number)
             records.extend(
                 _RECORD.pack(blob.id, blob.type, number, blob.offset, blob.length, blob.unpacked)
                 for blob in blobs
@@ -279,30 +364,27 @@ class Index:
 
     def has(self, blob_id: bytes, blob_type: BlobType) -> bool:
         """Whether some pack holds this blob."""
-        prefix = blob_id + (b"\x01" if blob_type else b"\x00")
-        return any(segment.find(prefix) >= 0 for segment in self._segments)
+        return self.pack_number(blob_id, blob_type) >= 0
 
     def pack_number(self, blob_id: bytes, blob_type: BlobType) -> int:
         """The number (see ``packs``) of a pack that holds this blob, or -1. The cheapest lookup there is."""
-        prefix = blob_id + (b"\x01" if blob_type else b"\x00")
+        prefix = _prefix(blob_id, blob_type)
         for segment in self._segments:
-            position = segment.find(prefix)
-            if position >= 0:
-                return int.from_bytes(segment.records[position + 34 : position + 38], "little")
+            record = segment.find(prefix)[1]
+            if record:
+                return _number_of(record)
         return -1
 
-    def _location(self, record: bytes | bytearray) -> Location:
+    def _location(self, record: bytes) -> Location:
         blob_id, kind, number, offset, length, unpacked = _RECORD.unpack(record)
         return Location(self._packs[number], PackedBlob(blob_id, BlobType(kind), offset, length, unpacked))
 
     def locations(self, blob_id: bytes, blob_type: BlobType) -> Iterator[Location]:
         """Every place where this blob stands."""
-        prefix = blob_id + (b"\x01" if blob_type else b"\x00")
+        prefix = _prefix(blob_id, blob_type)
         for segment in self._segments:
-            position = segment.find(prefix)
-            while position >= 0 and segment.records.startswith(prefix, position):
-                yield self._location(segment.records[position : position + _RECORD_BYTES])
-                position += _RECORD_BYTES
+            for _, record in segment.matches(prefix):
+                yield self._location(record)
 
     def has_entry(self, pack_id: bytes, blob: PackedBlob) -> bool:
         """Whether the index says that this pack holds this blob at this place."""
@@ -310,7 +392,7 @@ class Index:
         if number < 0:
             return False
         record = _RECORD.pack(blob.id, blob.type, number, blob.offset, blob.length, blob.unpacked)
-        return any(segment.find(record) >= 0 for segment in self._segments)
+        return any(segment.find(record)[1] for segment in self._segments)
 
     def find(self, blob_id: bytes, blob_type: BlobType) -> Location | None:
         """One place where this blob stands, or None."""
@@ -319,8 +401,7 @@ class Index:
     def __iter__(self) -> Iterator[Location]:
         """Every entry, by segment and then by blob id."""
         for segment in self._segments:
-            for start in range(0, len(segment.records), _RECORD_BYTES):
-                yield self._location(segment.records[start : start + _RECORD_BYTES])
+            yield from map(self._location, segment)
 
     @property
     def packs(self) -> Sequence[bytes]:
@@ -364,44 +445,42 @@ class Marks:
 
         ``KeyError`` when there is no such entry.
         """
-        prefix = blob_id + (b"\x01" if blob_type else b"\x00")
-        for segment, bits in zip(self._segments, self._bits, strict=True):
-            position = segment.find(prefix)
-            while position >= 0 and segment.records.startswith(prefix, position):
-                if pack_id is None or pack_id == self._index._packs[_number_at(segment.records, position)]:
-                    place, bit = divmod(position // _RECORD_BYTES, 8)
-                    is_new = not bits[place] >> bit & 1
-                    bits[place] |= 1 << bit
-                    return is_new
-                position += _RECORD_BYTES
+        for bits, number, record in self._entries(blob_id, blob_type):
+            if pack_id is None or pack_id == self._index.packs[_number_of(record)]:
+                is_new = not bits[number >> 3] >> (number & 7) & 1
+                bits[number >> 3] |= 1 << (number & 7)
+                return is_new
         raise KeyError(blob_id)
 
     def has(self, blob_id: bytes, blob_type: BlobType, pack_id: bytes | None = None) -> bool:
         """Whether any entry of the blob is marked, or one in ``pack_id``."""
-        prefix = blob_id + (b"\x01" if blob_type else b"\x00")
+        return any(
+            bits[number >> 3] >> (number & 7) & 1
+            and (pack_id is None or pack_id == self._index.packs[_number_of(record)])
+            for bits, number, record in self._entries(blob_id, blob_type)
+        )
+
+    def _entries(self, blob_id: bytes, blob_type: BlobType) -> Iterator[tuple[bytearray, int, bytes]]:
+        prefix = _prefix(blob_id, blob_type)
         for segment, bits in zip(self._segments, self._bits, strict=True):
-            position = segment.find(prefix)
-            while position >= 0 and segment.records.startswith(prefix, position):
-                place, bit = divmod(position // _RECORD_BYTES, 8)
-                if bits[place] >> bit & 1 and (
-                    pack_id is None or pack_id == self._index._packs[_number_at(segment.records, position)]
-                ):
-                    return True
-                position += _RECORD_BYTES
-        return False
+            for number, record in segment.matches(prefix):
+                yield bits, number, record
 
     def used_bytes(self) -> tuple[array[int], array[int]]:
         """By pack number: stored bytes of its marked entries, and how many these are."""
         sizes, counts = (array("Q", bytes(8 * len(self._index.packs))) for _ in range(2))
         for segment, bits in zip(self._segments, self._bits, strict=True):
-            for entry in range(segment.count):
+            for entry, record in enumerate(segment):
                 if bits[entry >> 3] >> (entry & 7) & 1:
-                    start = entry * _RECORD_BYTES
-                    number = _number_at(segment.records, start)
-                    sizes[number] += int.from_bytes(segment.records[start + 42 : start + 46], "little")
+                    number = _number_of(record)
+                    sizes[number] += int.from_bytes(record[42:46], "little")
                     counts[number] += 1
         return sizes, counts
 
 
-def _number_at(records: bytes | bytearray, position: int) -> int:
-    return int.from_bytes(records[position + 34 : position + 38], "little")
+def _prefix(blob_id: bytes, blob_type: BlobType) -> bytes:
+    return blob_id + (b"\x01" if blob_type else b"\x00")
+
+
+def _number_of(record: bytes) -> int:
+    return int.from_bytes(record[34:38], "little")
