@@ -403,7 +403,7 @@ def test_a_tree_that_claims_to_contain_itself_is_damage(bank: DictBank, reposito
     repository.refresh()
     place = repository.index.find(bytes.fromhex(tree), BlobType.TREE)
     assert place is not None
-    inner = repository.nodes(tree)[0].subtree
+    inner = next(repository.nodes(tree)).subtree
     assert inner is not None
     lie = [(place.pack_id, [place.blob, place.blob._replace(id=inner)])]
     for name in [one for one in bank.objects if one.startswith("index/")]:

@@ -148,7 +148,7 @@ def test_sockets_are_left_out_without_a_fault(repository: Repository, tmp_path: 
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(os.path.relpath(tmp_path / "socket"))
         _, tree = commit(repository, tmp_path)
-    assert repository.nodes(tree) == []
+    assert list(repository.nodes(tree)) == []
 
 
 def test_symlinks_are_stored_and_never_followed(repository: Repository, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_name_that_is_no_plain_text_is_escaped(repository: Repository, name: b
 def test_it_breaks_off_before_wrong_bytes(bank: DictBank, repository: Repository, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(os.urandom(1000))
     _, tree = commit(repository, tmp_path)
-    (blob_id,) = repository.nodes(tree)[0].content
+    (blob_id,) = next(repository.nodes(tree)).content
     place = repository.index.find(blob_id, BlobType.DATA)
     assert place is not None
     key = pack_key(place.pack_id)

@@ -29,7 +29,7 @@ from seawall.repository.pack import (
     MAX_PACK_BYTES,
     BlobType,
     PackedBlob,
-    open_blob,
+    check_blob,
     pack_key,
     parse_header,
 )
@@ -217,7 +217,7 @@ class Check:
         bad = 0
         for blob in blobs:
             try:
-                open_blob(self._key, view[blob.offset : blob.offset + blob.length], blob)
+                check_blob(self._key, view[blob.offset : blob.offset + blob.length], blob)
                 self._compare_entry(pack_id, blob)
             except DamagedError as error:
                 bad += 1
@@ -273,15 +273,15 @@ class Check:
                 raise DamagedError(f"lies more than {READ_DEPTH} folders deep")
             if reason := self._is_lost(tree_id, BlobType.TREE):
                 raise DamagedError(reason)
-            content = self._reader.blob(tree_id, BlobType.TREE)
-            entries = nodes.tree_entries(content, f"tree {tree_id.hex()[:16]}")
-            whole = [self._entry(entry, path, depth) for entry in entries]
+            is_whole = True
+            for entry in self._reader.entries(tree_id):
+                is_whole &= self._entry(entry, path, depth)
         except DamagedError as error:
             self._fault(path, str(error))
             return False
-        if all(whole):
+        if is_whole:
             self._clean.add(tree_id, BlobType.TREE)
-        return all(whole)
+        return is_whole
 
     def _entry(self, entry: Any, path: str, depth: int) -> bool:
         try:

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import os
 import threading
+from collections.abc import Iterator
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -22,6 +23,8 @@ from seawall.core.errors import DamagedError
 NONCE_BYTES = 16
 TAG_BYTES = 16
 OVERHEAD_BYTES = NONCE_BYTES + TAG_BYTES
+PIECE_BYTES = 1024 * 1024
+"""What is sealed or opened piece by piece goes in pieces of about this length."""
 
 
 class _Contexts(threading.local):
@@ -61,21 +64,58 @@ class Key:
     def open(self, sealed: bytes | memoryview, what: str) -> bytes:
         """Check the tag and decrypt; ``DamagedError`` naming ``what`` when the tag is wrong."""
         view = memoryview(sealed)
-        if len(view) < OVERHEAD_BYTES:
-            raise DamagedError(f"{what}: {len(view)} bytes are too short to be sealed data")
-        nonce = bytes(view[:NONCE_BYTES])
-        text = view[NONCE_BYTES:-TAG_BYTES]
         contexts = self._contexts
-        try:
-            Poly1305.verify_tag(self.mac_r + contexts.block.update(nonce), text, bytes(view[-TAG_BYTES:]))
-        except InvalidSignature:
-            raise DamagedError(f"{what}: the bytes are not what was written (wrong tag)") from None
+        nonce, text = self._checked(view, what)
         contexts.stream.reset_nonce(nonce)
         return contexts.stream.update(text)
+
+    def open_pieces(self, sealed: bytes | memoryview, what: str) -> Iterator[bytes]:
+        """As ``open``, in pieces; the tag of the whole is checked before this returns."""
+        view = memoryview(sealed)
+        nonce, text = self._checked(view, what)
+        stream = Cipher(algorithms.AES(self.encrypt_key), modes.CTR(nonce)).decryptor()
+        return (
+            stream.update(text[start : start + PIECE_BYTES]) for start in range(0, len(text), PIECE_BYTES)
+        )
+
+    def _checked(self, view: memoryview, what: str) -> tuple[bytes, memoryview]:
+        """Nonce and ciphertext of a sealed message whose tag is right."""
+        if len(view) < OVERHEAD_BYTES:
+            raise DamagedError(f"{what}: {len(view)} bytes are too short to be sealed data")
+        nonce, text = bytes(view[:NONCE_BYTES]), view[NONCE_BYTES:-TAG_BYTES]
+        try:
+            Poly1305.verify_tag(
+                self.mac_r + self._contexts.block.update(nonce), text, bytes(view[-TAG_BYTES:])
+            )
+        except InvalidSignature:
+            raise DamagedError(f"{what}: the bytes are not what was written (wrong tag)") from None
+        return nonce, text
 
     def derive(self, purpose: str) -> bytes:
         """32 bytes that depend on this key and a purpose, and tell nothing about the key."""
         return hmac.digest(self.encrypt_key, b"seawall:" + purpose.encode(), hashlib.sha256)
+
+
+class Sealing:
+    """Seals one message piece by piece. ``parts`` together are the sealed message once it is finished."""
+
+    def __init__(self, key: Key) -> None:
+        nonce = os.urandom(NONCE_BYTES)
+        self._stream = Cipher(algorithms.AES(key.encrypt_key), modes.CTR(nonce)).encryptor()
+        block = Cipher(algorithms.AES(key.mac_k), modes.ECB()).encryptor()  # as in ``_Contexts``
+        self._tag = Poly1305(key.mac_r + block.update(nonce))
+        self.parts = [nonce]
+
+    def add(self, piece: bytes) -> None:
+        """Seal a further piece."""
+        text = self._stream.update(piece)
+        self._tag.update(text)
+        self.parts.append(text)
+
+    def finish(self) -> list[bytes]:
+        """The sealed message in parts; nothing may be added any more."""
+        self.parts.append(self._tag.finalize())
+        return self.parts
 
 
 def derive_key(password: str, *, salt: bytes, n: int, r: int, p: int) -> Key:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -23,14 +23,16 @@ TARGET_BYTES: Final = 16 * 1024 * 1024
 """A pack is closed when it has reached this size."""
 MAX_BLOBS: Final = 100_000
 """A pack is closed at this many blobs, so that its header stays small."""
-MAX_PACK_BYTES: Final = 1024 * 1024 * 1024
+MAX_PACK_BYTES: Final = 1152 * 1024 * 1024
 """More is no pack: the largest tree and a header fit."""
 MAX_HEADER_BYTES: Final = 16 * 1024 * 1024
 """As restic has it."""
 MAX_DATA_BYTES: Final = 128 * 1024 * 1024
 """No chunker makes larger ones; ours and restic's make 8 MiB at most."""
-MAX_TREE_BYTES: Final = 512 * 1024 * 1024
+MAX_TREE_BYTES: Final = 1024 * 1024 * 1024
 """A tree of a million entries, twice over: the most that a folder may have."""
+LARGE_BYTES: Final = 4 * 1024 * 1024
+"""A tree from this size on (some 10,000 entries) is written and read piece by piece."""
 
 _PLAIN = struct.Struct("<BI32s")
 _PACKED = struct.Struct("<BII32s")
@@ -97,10 +99,47 @@ def open_blob(key: Key, sealed: bytes | memoryview, blob: PackedBlob) -> bytes:
     return content
 
 
+def open_pieces(key: Key, sealed: bytes | memoryview, blob: PackedBlob) -> Iterator[bytes]:
+    """The content of a stored blob in pieces, for one too large to be held.
+
+    That somebody with the key wrote these bytes is checked before this returns; that the content is the one
+    of this id only when the last piece was taken. ``DamagedError`` both times.
+    """
+    what = f"blob {blob.id.hex()[:16]}"
+    if len(sealed) != blob.length:
+        raise DamagedError(f"{what}: {len(sealed)} of {blob.length} bytes are there")
+    pieces = key.open_pieces(sealed, what)
+    return _confirmed(codec.decompress_pieces(pieces, what) if blob.unpacked else pieces, blob, what)
+
+
+def _confirmed(pieces: Iterator[bytes], blob: PackedBlob, what: str) -> Iterator[bytes]:
+    digest = hashlib.sha256()
+    left = blob.size
+    for piece in pieces:
+        left -= len(piece)
+        if left < 0:
+            break
+        digest.update(piece)
+        yield piece
+    if left:
+        raise DamagedError(f"{what}: is {'longer' if left < 0 else 'shorter'} than {blob.size} bytes")
+    if digest.digest() != blob.id:
+        raise DamagedError(f"{what}: its content has another id")
+
+
+def check_blob(key: Key, sealed: bytes | memoryview, blob: PackedBlob) -> None:
+    """``DamagedError`` when a stored blob is not whole."""
+    if blob.size < LARGE_BYTES:
+        open_blob(key, sealed, blob)
+    else:
+        for _ in open_pieces(key, sealed, blob):
+            pass
+
+
 def opens(key: Key, sealed: bytes | memoryview, blob: PackedBlob) -> bool:
     """Whether a stored blob is whole."""
     try:
-        open_blob(key, sealed, blob)
+        check_blob(key, sealed, blob)
     except DamagedError:
         return False
     return True
@@ -117,9 +156,14 @@ class PackBuilder:
 
     def add(self, blob_id: bytes, sealed: bytes, unpacked: int) -> None:
         """Append a sealed blob (``unpacked`` as in ``PackedBlob``)."""
-        self.blobs.append(PackedBlob(blob_id, self.type, self.size, len(sealed), unpacked))
-        self._parts.append(sealed)
-        self.size += len(sealed)
+        self.add_parts(blob_id, (sealed,), unpacked)
+
+    def add_parts(self, blob_id: bytes, sealed: Sequence[bytes], unpacked: int) -> None:
+        """Append a sealed blob that is given in parts."""
+        length = sum(map(len, sealed))
+        self.blobs.append(PackedBlob(blob_id, self.type, self.size, length, unpacked))
+        self._parts.extend(sealed)
+        self.size += length
 
     @property
     def full(self) -> bool:

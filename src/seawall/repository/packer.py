@@ -19,6 +19,7 @@ from seawall.repository import codec, index
 from seawall.repository.crypto import Key
 from seawall.repository.index import Index
 from seawall.repository.pack import BlobType, PackBuilder, PackedBlob, pack_key, seal_blob
+from seawall.repository.trees import SealedTree
 from seawall.sdk.bank import Bank
 from seawall.sdk.failpoints import failpoint
 
@@ -77,6 +78,20 @@ class Packer:
             self._submit()
             if self._durable_blobs >= index.MAX_FILE_BLOBS:
                 self._save_index()
+
+    def add_sealed(self, tree: SealedTree) -> None:
+        """Take a large tree, as ``add``. It is durable on return, so that only one is in memory."""
+        self._refuse_after_failure()
+        self._pending.add(tree.id + BlobType.TREE.word.encode())
+        builder = PackBuilder(BlobType.TREE)
+        builder.add_parts(tree.id, tree.parts, tree.unpacked)
+        with self._lock:
+            self._stored_bytes += builder.size
+        try:
+            self._put(builder)
+        except BaseException:
+            self._failed = True
+            raise
 
     def _refuse_after_failure(self) -> None:
         if self._failed:

@@ -40,7 +40,7 @@ from seawall.repository.pack import (
     BlobType,
     PackBuilder,
     PackedBlob,
-    open_blob,
+    check_blob,
     opens,
     pack_key,
     parse_header,
@@ -378,7 +378,7 @@ class Prune:
         for blob in blobs:
             if usage.marks.has(blob.id, blob.type, pack_id):
                 sealed = view[blob.offset : blob.offset + blob.length]
-                open_blob(self._key, sealed, blob)
+                check_blob(self._key, sealed, blob)
                 found.append((blob, bytes(sealed)))
         return found
 

@@ -8,14 +8,26 @@ request. A blob that is damaged in one pack is taken from another one that holds
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
 
 from seawall.core.errors import BankObjectMissingError, DamagedError
+from seawall.repository import trees
 from seawall.repository.crypto import Key
 from seawall.repository.index import Index, Location
-from seawall.repository.nodes import Node, decode_tree
-from seawall.repository.pack import BlobType, PackedBlob, open_blob, pack_key
+from seawall.repository.nodes import Node, tree_entries
+from seawall.repository.pack import (
+    LARGE_BYTES,
+    BlobType,
+    PackedBlob,
+    open_blob,
+    open_pieces,
+    opens,
+    pack_key,
+)
 from seawall.sdk.bank import Bank
+
+_Opened = TypeVar("_Opened")
 
 WINDOW_BYTES: Final = 1024 * 1024
 WINDOWS: Final = 4
@@ -39,6 +51,9 @@ class Reader:
             if start <= blob.offset and blob.offset + blob.length <= start + len(content):
                 self._windows.move_to_end(location.pack_id)
                 return memoryview(content)[blob.offset - start : blob.offset - start + blob.length]
+        if blob.length > LARGE_BYTES:  # nothing is kept of it
+            content = self._bank.get(pack_key(location.pack_id), offset=blob.offset, length=blob.length)
+            return memoryview(content)
         start, length = blob.offset, max(blob.length, WINDOW_BYTES)
         if blob.type is BlobType.TREE:  # most of a folder's children stand before it, and some behind
             start = max(0, min(start, blob.offset + blob.length - length + _BEHIND_BYTES))
@@ -51,11 +66,20 @@ class Reader:
 
     def blob(self, blob_id: bytes, blob_type: BlobType) -> bytes:
         """The content of a blob; ``DamagedError`` when no pack of the index holds it whole."""
+        return self._first(blob_id, blob_type, open_blob)
+
+    def _first(
+        self,
+        blob_id: bytes,
+        blob_type: BlobType,
+        opened: Callable[[Key, memoryview, PackedBlob], _Opened],
+    ) -> _Opened:
+        """What ``opened`` makes of the first copy of a blob that it finds whole."""
         damage: DamagedError | None = None
         for attempt in range(2):
             for location in self._index.locations(blob_id, blob_type):
                 try:
-                    return open_blob(self._key, self._sealed(location), location.blob)
+                    return opened(self._key, self._sealed(location), location.blob)
                 except BankObjectMissingError:
                     found = DamagedError(f"pack {location.pack_id.hex()[:16]} is missing")
                 except DamagedError as error:
@@ -90,11 +114,23 @@ class Reader:
     def is_whole(self, location: Location) -> bool:
         """Whether this very copy of a blob can be read."""
         try:
-            open_blob(self._key, self._sealed(location), location.blob)
-        except (BankObjectMissingError, DamagedError):
+            return opens(self._key, self._sealed(location), location.blob)
+        except BankObjectMissingError:
             return False
-        return True
 
-    def tree(self, tree_id: bytes) -> list[Node]:
-        """The nodes of a tree."""
-        return decode_tree(self.blob(tree_id, BlobType.TREE), f"tree {tree_id.hex()[:16]}")
+    def size(self, blob_id: bytes, blob_type: BlobType) -> int:
+        """The length of a blob's content, without reading it; -1 when it is in no index."""
+        location = self._index.find(blob_id, blob_type)
+        return location.blob.size if location else -1
+
+    def entries(self, tree_id: bytes) -> Iterator[dict[str, Any]]:
+        """The JSON nodes of a tree. ``DamagedError`` at once, and of a large tree also late."""
+        what = f"tree {tree_id.hex()[:16]}"
+        if self.size(tree_id, BlobType.TREE) < LARGE_BYTES:
+            return iter(tree_entries(self.blob(tree_id, BlobType.TREE), what))
+        return trees.entries(self._first(tree_id, BlobType.TREE, open_pieces), what)
+
+    def tree(self, tree_id: bytes) -> Iterator[Node]:
+        """The nodes of a tree. ``DamagedError`` as in ``entries``; a small tree is decoded at once."""
+        decoded = map(Node.decode, self.entries(tree_id))
+        return decoded if self.size(tree_id, BlobType.TREE) >= LARGE_BYTES else iter(list(decoded))

@@ -28,7 +28,7 @@ from seawall.repository.pack import (
     BlobType,
     PackBuilder,
     PackedBlob,
-    open_blob,
+    check_blob,
     pack_key,
     parse_header,
     read_header,
@@ -140,7 +140,7 @@ class Repair:
             for blob in self._true_blobs(pack_id, content, blobs):
                 sealed = view[blob.offset : blob.offset + blob.length]
                 try:
-                    open_blob(self._key, sealed, blob)
+                    check_blob(self._key, sealed, blob)
                 except DamagedError as error:
                     self._result.blobs_lost += 1
                     self._result.notes.append(f"pack {pack_id.hex()[:16]}: {error}")

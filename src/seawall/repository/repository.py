@@ -255,8 +255,8 @@ class Repository:
         """Whether the index knows this tree blob."""
         return self._index.has(bytes.fromhex(tree_id), BlobType.TREE)
 
-    def nodes(self, tree_id: str) -> list[Node]:
-        """The entries of a tree, sorted by name."""
+    def nodes(self, tree_id: str) -> Iterator[Node]:
+        """The entries of a tree, sorted by name. ``DamagedError`` at once, and of a large tree also late."""
         return self._reader.tree(bytes.fromhex(tree_id))
 
     def find(self, tree_id: str, path: str) -> Node:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from seawall.core.errors import DamagedError
-from seawall.repository import nodes
 from seawall.repository.codec import parse_id
 from seawall.repository.index import Index, Marks
 from seawall.repository.pack import BlobType
@@ -45,9 +44,8 @@ class Usage:
             if self._trees % _CHECK_EVERY == 0:
                 self._check()
             what = f"tree {tree_id.hex()[:16]}"
-            entries = nodes.tree_entries(self._reader.blob(tree_id, BlobType.TREE), what)
             try:
-                for entry in entries:
+                for entry in self._reader.entries(tree_id):
                     for blob_id in entry.get("content") or ():
                         self._mark(parse_id(blob_id), BlobType.DATA)
                     if entry.get("subtree"):

@@ -17,20 +17,20 @@ import io
 import os
 import pwd
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from seawall.core.errors import DamagedError, SourceError
+from seawall.core.errors import DamagedError, InvalidInputError, SourceError
 from seawall.repository import nodes
 from seawall.repository.chunker import Chunker, Readable
 from seawall.repository.codec import parse_id
 from seawall.repository.nodes import Node
-from seawall.repository.pack import MAX_TREE_BYTES
 from seawall.repository.patterns import Patterns
-from seawall.repository.quoting import quote
+from seawall.repository.quoting import unquote
+from seawall.repository.trees import GrowingTree
 from seawall.sdk.protection import SourceFault
 
 Progress = Callable[[int, int], None]
@@ -51,8 +51,6 @@ _SHOW_ITEMS: Final = 64
 CACHE_TAG: Final = "CACHEDIR.TAG"
 _CACHE_SIGN: Final = b"Signature: 8a477f597d28d172789f06886806bc55"
 
-_Entries = Mapping[str, dict[str, Any]]
-
 
 class BlobStore(Protocol):
     """What the walk needs of the writer."""
@@ -65,16 +63,16 @@ class BlobStore(Protocol):
         """Store one data blob; its id."""
         ...
 
-    def save_tree(self, encoded: Sequence[str]) -> bytes:
-        """Store the tree of these nodes; its id."""
+    def growing_tree(self) -> GrowingTree:
+        """A tree that takes nodes one by one."""
         ...
 
     def reuse(self, blob_ids: Sequence[bytes]) -> bool:
         """Whether all these data blobs are stored; if so they count as used by this writer."""
         ...
 
-    def load_entries(self, tree_id: str) -> list[dict[str, Any]]:
-        """The JSON nodes of a stored tree; ``DamagedError`` if it cannot be read."""
+    def entries(self, tree_id: str) -> Iterator[dict[str, Any]]:
+        """The JSON nodes of a stored tree; ``DamagedError`` at once or late if it cannot be read."""
         ...
 
 
@@ -124,9 +122,35 @@ def _reason(error: OSError) -> str:
     return error.strerror or repr(error)
 
 
-def _is_cache(handle: int, entries: Sequence[os.DirEntry[str]]) -> bool:
+class _Former:
+    """What the parent has of a folder, asked for by names in their order, so that it need not be held."""
+
+    def __init__(self, entries: Iterator[dict[str, Any]]) -> None:
+        self._entries = entries
+        self._here: tuple[bytes, dict[str, Any]] | None = (b"", {})
+
+    def take(self, name: bytes) -> dict[str, Any] | None:
+        """The entry of this name; names must come sorted. None too when the rest cannot be read."""
+        while self._here is not None and self._here[0] < name:
+            try:
+                entry = next(self._entries, None)
+                self._here = None if entry is None else (unquote(entry["name"]), entry)
+            except DamagedError:
+                self._here = None  # a damaged parent only costs reading again, and that heals it
+        return self._here[1] if self._here is not None and self._here[0] == name else None
+
+
+def _names(handle: int) -> list[str]:
+    """The names in a folder in the order of their bytes."""
+    names = os.listdir(handle)
+    # Of a million names the keys would take as much memory as the names themselves.
+    names.sort(key=None if all(map(str.isascii, names)) else os.fsencode)
+    return names
+
+
+def _is_cache(handle: int, names: Sequence[str]) -> bool:
     """Whether a folder says of itself that it is a cache, by the tag that programs agreed on."""
-    if not any(entry.name == CACHE_TAG for entry in entries):
+    if CACHE_TAG not in names:
         return False
     try:
         file = os.open(CACHE_TAG, _OPEN_FILE, dir_fd=handle)
@@ -179,7 +203,7 @@ class Walk:
             raise SourceError(f"{text}: lies within what is always left out of backups")
         try:
             found = os.lstat(text)
-            old = self._parent_entries(parent_tree)
+            old = self._former(parent_tree)
             if stat.S_ISDIR(found.st_mode):
                 return self._root_folder(text, old)
             if stat.S_ISLNK(found.st_mode):
@@ -189,7 +213,7 @@ class Walk:
         except OSError as error:
             raise SourceError(f"{text}: {_reason(error)}") from error
         try:
-            node = self._entry(handle, folder, name, found, old.get(quote(os.fsencode(name))), 0)
+            node = self._entry(handle, folder, name, found, old.take(os.fsencode(name)), 0)
         finally:
             os.close(handle)
         if node is None:
@@ -198,7 +222,9 @@ class Walk:
             )
             raise SourceError(f"{text}: {reason}")
         self._show(always=True)
-        return self._store.save_tree([node.encode()]), node
+        tree = self._store.growing_tree()
+        tree.add(node.encode())
+        return tree.save(), node
 
     def _within_excludes(self, text: str) -> bool:
         while True:
@@ -209,7 +235,7 @@ class Walk:
                 return False
             text = folder
 
-    def _root_folder(self, text: str, old: _Entries) -> tuple[bytes, Node]:
+    def _root_folder(self, text: str, old: _Former) -> tuple[bytes, Node]:
         handle = os.open(text, _OPEN_DIR)
         try:
             found = os.fstat(handle)
@@ -223,39 +249,38 @@ class Walk:
         self._show(always=True)
         return node.subtree, node
 
-    def _parent_entries(self, tree_id: str | None) -> _Entries:
-        if tree_id is None:
-            return {}
+    def _former(self, tree_id: str | None) -> _Former:
         try:
-            return {entry["name"]: entry for entry in self._store.load_entries(tree_id)}
+            return _Former(iter(()) if tree_id is None else self._store.entries(tree_id))
         except DamagedError:
-            return {}  # a damaged parent only costs reading again, and that heals it
+            return _Former(iter(()))
 
-    def _folder(self, handle: int, path: str, old: _Entries, depth: int) -> bytes:
-        """Store a folder's entries; raises ``OSError`` if it cannot be listed."""
-        with os.scandir(handle) as listing:
-            entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
-        if self._exclude_caches and _is_cache(handle, entries):
-            entries = [entry for entry in entries if entry.name == CACHE_TAG]
-        encoded = []
-        for entry in entries:
-            name = entry.name
+    def _folder(self, handle: int, path: str, old: _Former, depth: int) -> bytes:
+        """Store a folder's entries; raises ``OSError`` if it cannot be listed or has too many."""
+        names = _names(handle)
+        if self._exclude_caches and _is_cache(handle, names):
+            names = [CACHE_TAG]
+        count = len(names)
+        names.reverse()
+        tree = self._store.growing_tree()
+        while names:  # a name is given up when its node is there: of a million both would be much
+            name = names.pop()
             if self._left_out(path, name):
                 continue
             try:
-                found = entry.stat(follow_symlinks=False)
+                found = os.stat(name, dir_fd=handle, follow_symlinks=False)
             except OSError as error:
                 self._fault(path, name, _reason(error))
                 continue
             if self._is_elsewhere(found) and not stat.S_ISDIR(found.st_mode):
                 continue
-            key = quote(os.fsencode(name)) if old else ""
-            node = self._entry(handle, path, name, found, old.get(key), depth)
+            node = self._entry(handle, path, name, found, old.take(os.fsencode(name)), depth)
             if node is not None:
-                encoded.append(node.encode())
-        if sum(map(len, encoded)) > MAX_TREE_BYTES // 2:  # characters; a name may take more bytes than it has
-            raise OSError(errno.EFBIG, f"has {len(encoded)} entries, more than a folder may have")
-        return self._store.save_tree(encoded)
+                try:
+                    tree.add(node.encode())
+                except InvalidInputError:
+                    raise OSError(errno.EFBIG, f"has {count} entries, more than a folder may have") from None
+        return tree.save()
 
     def _left_out(self, path: str, name: str) -> bool:
         if name in self._excluded.get(path, ()):
@@ -391,10 +416,10 @@ class Walk:
             node = self._plain_node(os.fsencode(name), nodes.DIR, found)
             node.xattrs = self._xattrs(inner, below)
             if self._is_elsewhere(found):  # a place where something is mounted: it alone
-                node.subtree = self._store.save_tree([])
+                node.subtree = self._store.growing_tree().save()
                 return node
-            entries = self._parent_entries(old.get("subtree") if old else None)
-            node.subtree = self._folder(inner, below, entries, depth + 1)
+            former = self._former(old.get("subtree") if old else None)
+            node.subtree = self._folder(inner, below, former, depth + 1)
         finally:
             os.close(inner)
         return node

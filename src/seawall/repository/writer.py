@@ -9,7 +9,7 @@ whole; what it had stored is found again by the next one, or removed by a prune.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -35,9 +35,10 @@ from seawall.repository.chunker import (
 from seawall.repository.crypto import Key
 from seawall.repository.index import Index
 from seawall.repository.nodes import Node
-from seawall.repository.pack import MAX_TREE_BYTES, BlobType, pack_key
+from seawall.repository.pack import BlobType, pack_key
 from seawall.repository.packer import Packer
 from seawall.repository.reader import Reader
+from seawall.repository.trees import GrowingTree, SealedTree
 from seawall.repository.walk import Progress, Walk
 from seawall.sdk.bank import Bank
 from seawall.sdk.failpoints import failpoint
@@ -86,6 +87,7 @@ class Writer:
         self._key = key
         self._index = index
         self._lock = lock
+        self._level = level
         self._reader = Reader(bank, key, index)
         self._packer = Packer(bank, key, index, held=self._held, level=level)
         self._files = Chunker(key, FILE_AVERAGE_BYTES)
@@ -121,12 +123,27 @@ class Writer:
             length += len(chunk)
         return ids, length
 
-    def save_tree(self, encoded: Sequence[str]) -> bytes:
+    def growing_tree(self) -> GrowingTree:
+        """A tree that takes encoded nodes one by one, sorted by name."""
+        return GrowingTree(self._key, self._level, self._save_small_tree, self._save_large_tree)
+
+    def save_tree(self, encoded: Iterable[str]) -> bytes:
         """Store the tree of encoded nodes, sorted by name; its id."""
-        content = nodes.encode_tree(encoded)
-        if len(content) > MAX_TREE_BYTES:  # nobody could read it again
-            raise InvalidInputError.of("entries", len(encoded), "are more than a folder may have")
+        tree = self.growing_tree()
+        for node in encoded:
+            tree.add(node)
+        return tree.save()
+
+    def _save_small_tree(self, content: bytes) -> bytes:
         return self._save(BlobType.TREE, content)
+
+    def _save_large_tree(self, tree: SealedTree) -> bytes:
+        number = self._index.pack_number(tree.id, BlobType.TREE)
+        if number >= 0:
+            self._reused.add(number)
+        elif not self._packer.is_pending(tree.id, BlobType.TREE):
+            self._packer.add_sealed(tree)
+        return tree.id
 
     def reuse(self, blob_ids: Sequence[bytes]) -> bool:
         """Whether all these data blobs are stored; if so they count as used by this writer."""
@@ -156,16 +173,16 @@ class Writer:
             seen.add(tree)
             numbers.add(self._index.pack_number(tree, BlobType.TREE))
             try:
-                entries = self.load_entries(tree.hex())
-                content = [codec.parse_id(one) for entry in entries for one in entry.get("content") or ()]
-                todo += [codec.parse_id(entry["subtree"]) for entry in entries if entry.get("subtree")]
+                for entry in self._reader.entries(tree):
+                    if entry.get("subtree"):
+                        todo.append(codec.parse_id(entry["subtree"]))
+                    for blob_id in map(codec.parse_id, entry.get("content") or ()):
+                        number = self._index.pack_number(blob_id, BlobType.DATA)
+                        if number < 0:
+                            return f"data blob {blob_id.hex()[:16]} is in no index"
+                        numbers.add(number)
             except (DamagedError, AttributeError, TypeError, ValueError) as error:
                 return f"tree {tree_id[:16]}: {error}"
-            for blob_id in content:
-                number = self._index.pack_number(blob_id, BlobType.DATA)
-                if number < 0:
-                    return f"data blob {blob_id.hex()[:16]} is in no index"
-                numbers.add(number)
         there = {item.key for item in self._bank.list("data/")}
         for number in numbers - {-1}:  # -1: indexed while it was read
             if pack_key(self._index.packs[number]) not in there:
@@ -175,12 +192,15 @@ class Writer:
 
     def load_entries(self, tree_id: str) -> list[dict[str, Any]]:
         """The JSON nodes of a stored tree; ``DamagedError`` if it cannot be read."""
+        return list(self.entries(tree_id))
+
+    def entries(self, tree_id: str) -> Iterator[dict[str, Any]]:
+        """The same one by one; of a large tree ``DamagedError`` may come late."""
         try:
             wanted = codec.parse_id(tree_id)
         except (TypeError, ValueError) as error:
             raise DamagedError(f"{tree_id!r:.80} is no id of a tree: {error}") from None
-        content = self._reader.blob(wanted, BlobType.TREE)
-        return nodes.tree_entries(content, f"tree {tree_id[:16]}")
+        return self._reader.entries(wanted)
 
     # --- what a backup is made of ----------------------------------------------------------------
 

@@ -26,13 +26,14 @@ from seawall.core.errors import (
     ConflictError,
     InvalidInputError,
 )
-from seawall.sdk.bank import BankFeatures, Chunks, ObjectInfo, ResticAddress, check_key, joined
+from seawall.sdk.bank import BankFeatures, Chunks, ObjectInfo, ResticAddress, check_key
 from seawall.sdk.failpoints import failpoint
 
 # A key has no such character, so a temporary file can never be taken for an object.
 _TEMPORARY = "~"
 # By the clock of the file system; no single write lasts so long, on whichever host.
 _LEFT_BEHIND_S = 86_400
+_STRETCH_BYTES = 1024 * 1024
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -69,11 +70,11 @@ class FileBank:
         with _translated(key, path):
             self._make_folder(path.parent)
             try:
-                self._put(path, joined(content), create_only=create_only)
+                self._put(path, content, create_only=create_only)
             except FileNotFoundError:  # the folder was removed by hand since we made it
                 self._known.discard(path.parent)
                 self._make_folder(path.parent)
-                self._put(path, joined(content), create_only=create_only)
+                self._put(path, content, create_only=create_only)
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
         path = self._path(key)
@@ -123,7 +124,7 @@ class FileBank:
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
 
-    def _put(self, path: Path, content: bytes, *, create_only: bool) -> None:
+    def _put(self, path: Path, content: bytes | Chunks, *, create_only: bool) -> None:
         with self._lock:
             self._count += 1
             number = self._count
@@ -180,19 +181,36 @@ class FileBank:
                     continue  # deleted while we list
 
 
-def _write(path: Path, content: bytes) -> float:
+def _write(path: Path, content: bytes | Chunks) -> float:
     """Write and fsync a new file; when that was, by the clock of the file system."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        left = memoryview(content)
-        while left:
-            left = left[os.write(descriptor, left) :]
+        for stretch in _stretches(content):
+            left = memoryview(stretch)
+            while left:
+                left = left[os.write(descriptor, left) :]
         failpoint("bank.file.before_fsync")
         os.fsync(descriptor)
         failpoint("bank.file.after_fsync")
         return os.fstat(descriptor).st_mtime
     finally:
         os.close(descriptor)
+
+
+def _stretches(content: bytes | Chunks) -> Iterator[bytes]:
+    """The content in few pieces that are worth a system call, never all of it once more."""
+    if isinstance(content, bytes):
+        yield content
+        return
+    parts: list[bytes | bytearray | memoryview] = []
+    length = 0
+    for part in content:
+        parts.append(part)
+        length += len(part)
+        if length >= _STRETCH_BYTES:
+            yield b"".join(parts)
+            parts, length = [], 0
+    yield b"".join(parts)
 
 
 def _sweep(folder: Path, now: float) -> None:
