@@ -49,7 +49,7 @@ demo: $(READY) ## the main job on real files, killed half way; DIR=... chooses t
 
 bench: bench-serve bench-engine bench-protection bench-repository ## every figure, one line of JSON each
 
-bench-engine: $(READY) ## how late a burst fires, how many runs end in a second
+bench-engine: $(READY) ## claims, bursts, a million triggers, due times, executors; some eight minutes
 	@$(BIN)/python -m bench.engine
 	@$(BIN)/python -m bench.schedules
 	@$(BIN)/python -m bench.executors

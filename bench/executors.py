@@ -6,20 +6,20 @@
 ``engine.coroutine_5000_kib_each``: memory of a run that waits, among 5,000 at once, all counted that the
 process holds for it: row, lease, context, coroutine.
 ``engine.noop_ends_per_s.celery``: no-op runs ended a second by two workers in processes of their own, on
-PostgreSQL and RabbitMQ, from the first claim to the last end; median of 3.
+PostgreSQL and RabbitMQ, from the first claim to the last end; median.
 ``engine.takeover_s``: from the SIGKILL of a worker to the second begin of its run, with the default lease
-of 15 s; median of 3.
+of 15 s; median.
 ``--long`` adds ``engine.consumer_timeout_200_s``: a run of 200 s and two short ones on one worker with room
 for one, at a broker whose consumer timeout is 20 s: 1 when all end and the worker is the same process.
 
 PostgreSQL is looked for as the tests do; what needs a server that is not there is left out, with a line that
-says so.
+says so. ``BENCH_ROUNDS``, ``BENCH_WAITING`` and ``BENCH_NOOPS`` make a run smaller.
 """
 
 from __future__ import annotations
 
 import gc
-import json
+import os
 import statistics
 import sys
 import tempfile
@@ -30,31 +30,32 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import psycopg
 import sqlalchemy as sa
 
-from bench.engine import PROJECT
+from bench.engine_ground import (
+    PROJECT,
+    ROUNDS,
+    executor_of,
+    is_postgresql_there,
+    operations_with,
+    service_row,
+)
 from bench.figure import show
 from demo.service import wait_until
 from seawall.db import runs as run_rows
-from seawall.db import services
 from seawall.db.session import Database, Tx
 from seawall.db.tables import metadata, runs
 from seawall.operation_engine.dispatcher import Dispatcher
 from seawall.runtime.clock import SystemClock
 from seawall.runtime.logging import set_up_logging
-from seawall.runtime.registry import PluginKind, load_plugins
 from seawall.runtime.wakeup import Wakeup
-from seawall.sdk.executor import Executor
-from seawall.sdk.operation import Operation
 from seawall.sdk.testing.operation_suite import RecordingProtection
 from tests.scale.ground import Farm
-from tests.support.databases import postgresql_database, server_url
+from tests.support.databases import postgresql_database
 from tests.support.private_rabbitmq import PrivateRabbitmq
 
-WAITING = 5000
-NOOPS = 4000
-ROUNDS = 3
+WAITING = int(os.environ.get("BENCH_WAITING", "5000"))
+NOOPS = int(os.environ.get("BENCH_NOOPS", "4000"))
 _WAITER = """
 WAITING = []
 
@@ -100,41 +101,17 @@ def insert(database: Database, count: int, operation_type: str, definition: dict
 
 def coroutine_kib_each(folder: Path) -> float:
     """KiB that each of ``WAITING`` adds to this process."""
-    drop_ins = folder / "operations"
-    drop_ins.mkdir(mode=0o700)
-    (drop_ins / "waiter.py").write_text(_WAITER)
-    operations = load_plugins(
-        PluginKind(
-            "seawall.operations",
-            "operation_type",
-            Operation,  # type: ignore[type-abstract]  # a protocol stands for its kind
-            "seawall.operation_engine.operations",
-        ),
-        folders=[drop_ins],
-    )
-    executors = load_plugins(
-        PluginKind(
-            "seawall.executors",
-            "executor_name",
-            Executor,  # type: ignore[type-abstract]  # a protocol stands for its kind
-            "seawall.operation_engine.executors",
-        )
-    )
-    made: Any = executors.get("coroutine")
+    operations = operations_with(folder, "waiter", _WAITER)
     database = Database(folder / "seawall.db", SystemClock())
     metadata.create_all(database.engine)
     wakeup = Wakeup()
     dispatcher = Dispatcher(
         database, clock=database.clock, wakeup=wakeup, operations=operations,
-        executor=made(workers=2, coroutines=WAITING), protection=RecordingProtection(), host="bench",
-        lease_s=60, heartbeat_s=20, poll_s=1,
+        executor=executor_of("coroutine", workers=2, coroutines=WAITING), protection=RecordingProtection(),
+        host="bench", lease_s=60, heartbeat_s=20, poll_s=1,
     )  # fmt: skip
-    service = database.write(
-        "bench.service",
-        lambda tx: services.find_or_create(tx, host="bench", binary="bench", version="0", pid=1),
-    )
     waiting = sys.modules[operations.get("waiter").__module__].WAITING
-    dispatcher.start(service)
+    dispatcher.start(service_row(database))
     try:
         # What the first of them brings along (the loop, imports, the database's cache) is no run's own.
         insert(database, 50, "waiter", {})
@@ -205,21 +182,12 @@ def long_run(farm: Farm) -> float:
     return float(all(row.attempt == 1 for row in farm.until_ended(ids)) and farm.is_alive("one"))
 
 
-def is_there() -> bool:
-    try:
-        psycopg.connect(server_url("postgres").address, connect_timeout=5).close()
-    except psycopg.OperationalError as error:
-        print(json.dumps({"name": "engine.noop_ends_per_s.celery", "left_out": str(error)}), flush=True)
-        return False
-    return True
-
-
 def main() -> None:
     # 5,000 runs that are handed back at the end say so, each for itself.
     set_up_logging(level="error", form="json")
     with tempfile.TemporaryDirectory(prefix="seawall-bench-") as path:
         show("engine.coroutine_5000_kib_each", coroutine_kib_each(Path(path)), "KiB", 20)
-    if not is_there():
+    if not is_postgresql_there("engine.noop_ends_per_s.celery", "engine.takeover_s"):
         return
     with tempfile.TemporaryDirectory(prefix="seawall-bench-") as path:
         broker = PrivateRabbitmq(Path(path) / "rabbitmq", consumer_timeout_s=20)
