@@ -57,6 +57,9 @@ def test_options_win_over_variables_and_those_over_the_file(
         ("database_url: mysql://one", "database_url: '(hidden)' must begin with postgresql://"),
         ("database_url: postgresql://one", "must end in the name of a database"),
         ("database_url: 'postgresql://[one/x'", "must be an address like postgresql://"),
+        ("management_url: ftp://one", "management_url: '(hidden)' must be an address like http://user:"),
+        ("management_url: 'http://[one'", "management_url: '(hidden)' must be an address like http://user:"),
+        ("management_url: http://one:0/", "management_url: '(hidden)' must be an address like http://user:"),
         ("database_password_file: /nonexistent", "cannot be read: No such file or directory (from "),
     ],
 )

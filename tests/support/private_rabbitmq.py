@@ -35,10 +35,13 @@ def require_rabbitmq() -> str:
 class PrivateRabbitmq:
     """One node. ``start`` and ``kill`` may be repeated; what is durable stays."""
 
-    def __init__(self, folder: Path, *, consumer_timeout_s: float = 1800) -> None:
+    def __init__(
+        self, folder: Path, *, consumer_timeout_s: float = 1800, has_management: bool = False
+    ) -> None:
         self._program = require_rabbitmq()
         self._folder = folder
         self._port = free_port()
+        self._management_port = free_port() if has_management else None
         self._node = f"seawall-test-{self._port}@localhost"
         self._distribution_port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -47,8 +50,13 @@ class PrivateRabbitmq:
             f"listeners.tcp.1 = 127.0.0.1:{self._port}\n"
             f"consumer_timeout = {int(consumer_timeout_s * 1000)}\n"
             "log.console = false\n"
+            + (
+                f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {self._management_port}\n"
+                * has_management
+            )
         )
-        (folder / "enabled_plugins").write_text("[].\n")
+        plugins = "rabbitmq_management" if has_management else ""
+        (folder / "enabled_plugins").write_text(f"[{plugins}].\n")
         # How often it looks for consumers that are over their time.
         (folder / "advanced.config").write_text("[{rabbit, [{channel_tick_interval, 2000}]}].\n")
 
@@ -56,9 +64,29 @@ class PrivateRabbitmq:
     def url(self) -> str:
         return f"amqp://guest:guest@127.0.0.1:{self._port}"
 
-    def start(self) -> None:
-        """Return when it takes connections."""
-        environment = {
+    @property
+    def management_port(self) -> int:
+        """Where its management plugin listens, on 127.0.0.1."""
+        assert self._management_port is not None
+        return self._management_port
+
+    def control(self, *arguments: str) -> str:
+        """``rabbitmqctl`` with this node; what it says."""
+        program = Path(self._program).with_name("rabbitmqctl")
+        done = subprocess.run(
+            [program, "--node", self._node, *arguments],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {
             **os.environ,
             "HOME": str(self._folder),
             "RABBITMQ_NODENAME": self._node,
@@ -70,9 +98,12 @@ class PrivateRabbitmq:
             "RABBITMQ_MNESIA_BASE": str(self._folder / "mnesia"),
             "RABBITMQ_LOG_BASE": str(self._folder / "log"),
         }
+
+    def start(self) -> None:
+        """Return when it takes connections."""
         with (self._folder / "console.log").open("ab") as console:
             self._process = subprocess.Popen(
-                [self._program], env=environment, stdout=console, stderr=console, start_new_session=True
+                [self._program], env=self._environment, stdout=console, stderr=console, start_new_session=True
             )
         try:
             if not wait_until("a private RabbitMQ", self._answers, timeout_s=120):

@@ -29,6 +29,11 @@ from seawall.runtime.amqp_url import AmqpUrl
 from seawall.runtime.broker import Broker, Link, Names
 
 
+def free_names() -> str:
+    """The name of an exchange that nobody has."""
+    return f"seawall-test-{uuid.uuid4().hex}"
+
+
 def server_url() -> AmqpUrl:
     """The test server."""
     return AmqpUrl.parse(os.environ.get("AMQP_URL", "amqp://guest:guest@127.0.0.1:5672"))
@@ -57,8 +62,9 @@ def require_rabbitmq() -> None:
 class Outside:
     """A client of the broker that knows nothing of Seawall: it sends events and hears what happens."""
 
-    def __init__(self, names: Names) -> None:
-        url = server_url()
+    def __init__(self, names: Names, url: AmqpUrl | None = None) -> None:
+        """By default at the test server."""
+        url = url or server_url()
         self.names = names
         self._connection: Any = amqp.Connection(
             host=f"{url.host}:{url.port}",
@@ -73,7 +79,7 @@ class Outside:
         """Delete what the test has made."""
         for queue in (self.names.inbox, self.names.dead, f"{self.names.exchange}.heard"):
             self._channel.queue_delete(queue)
-        for exchange in (self.names.exchange, self.names.inbox, self.names.dead):
+        for exchange in (self.names.exchange, self.names.inbox, self.names.dead, self.names.probe):
             self._channel.exchange_delete(exchange)
         self._connection.close()
 
@@ -187,7 +193,7 @@ class Proxy:
 def broker() -> Iterator[Broker]:
     """The test server, under names of the test's own."""
     require_rabbitmq()
-    yield Broker(server_url(), exchange=f"seawall-test-{uuid.uuid4().hex}")
+    yield Broker(server_url(), exchange=free_names())
 
 
 @contextmanager

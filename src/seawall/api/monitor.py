@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The RabbitMQ monitor (M2): is the broker there, how deep are the queues, who consumes, and which events
-arrive. One thread and one connection; several API processes may run.
+arrive. One thread and two connections, for a broker that is short of memory or disk tells only those that
+publish, and then reads nothing more from them; several API processes may run.
 
 A message is acknowledged only once what it fires is durable. If the process dies, or the broker is lost,
 before that, it comes again, here or elsewhere, and fires nothing twice.
@@ -10,7 +11,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
@@ -48,13 +50,15 @@ class DepthView(Protocol):
 class LinkPort(Protocol):
     """One connection; whatever breaks it is a ``BrokerUnavailableError``."""
 
-    is_blocked: bool
-
     def depth(self, queue: str) -> DepthView | None: ...
     def consume(self) -> None: ...
     def receive(self, timeout_s: float) -> Sequence[Any]: ...
     def accept(self, deliveries: Sequence[Any]) -> None: ...
     def reject(self, deliveries: Sequence[Any]) -> None: ...
+    def is_taking(self) -> bool:
+        """Whether it takes messages now; asked by publishing, so on a link that does nothing else."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -69,6 +73,25 @@ class ReceivedView(Protocol):
     def fired(self) -> int: ...
 
 
+class InsightView(Protocol):
+    """What the broker's management plugin tells."""
+
+    @property
+    def alarms(self) -> Sequence[str] | None:
+        """What its nodes are short of; None when it does not say."""
+        ...
+
+    @property
+    def consumers(self) -> Mapping[str, Sequence[str]]:
+        """Who takes the messages of a queue; nothing for one that it does not know."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why something of it is unknown."""
+        ...
+
+
 class BrokerPort(Protocol):
     """The broker, and what its messages do; bound in wiring."""
 
@@ -78,8 +101,8 @@ class BrokerPort(Protocol):
     def queues(self) -> Sequence[str]: ...
     def open(self) -> LinkPort: ...
     def receive(self, deliveries: Sequence[Any]) -> ReceivedView: ...
-    def alarms(self) -> Sequence[str] | None:
-        """What the broker's nodes are short of; None when nobody can tell."""
+    def insight(self) -> InsightView:
+        """Asked anew; what cannot be told is unknown, never an error."""
         ...
 
 
@@ -90,6 +113,15 @@ class QueueStatus:
     name: str
     messages: int | None = None
     consumers: int | None = None
+    consumed_by: tuple[str, ...] | None = None
+    """``user@host:port`` of each consumer; None is unknown."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "messages": self.messages,
+            "consumers": self.consumers,
+            "consumed_by": UNKNOWN if self.consumed_by is None else list(self.consumed_by),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +139,8 @@ class BrokerStatus:
     queues: tuple[QueueStatus, ...] = ()
     alarms: tuple[str, ...] | None = None
     """None is unknown."""
+    unknown_reason: str = ""
+    """Why alarms or consumers are unknown; empty when they are known, or were not asked for yet."""
     failures: int = 0
     """How often it could not be reached, or was lost, in a row."""
     received: int = 0
@@ -124,10 +158,9 @@ class BrokerStatus:
             "since": None if self.since is None else self.since.isoformat(),
             "reason": self.reason,
             "blocked": self.is_blocked,
-            "queues": {
-                one.name: {"messages": one.messages, "consumers": one.consumers} for one in self.queues
-            },
+            "queues": {one.name: one.as_json() for one in self.queues},
             "alarms": UNKNOWN if self.alarms is None else list(self.alarms),
+            "unknown_reason": self.unknown_reason or None,
             "events": {"received": self.received, "fired": self.fired, "rejected": self.rejected},
         }
 
@@ -176,19 +209,16 @@ class Monitor:
                 self._wait(BrokerUnavailableError(f"the monitor failed: {type(error).__name__}"))
 
     def _serve(self, broker: BrokerPort) -> None:
-        """One connection, until it breaks or we stop."""
-        link = broker.open()
-        try:
+        """Until a connection breaks or we stop."""
+        with closing(broker.open()) as link, closing(broker.open()) as probe:
             link.consume()
             self._connected()
             look_at = self._clock.monotonic()
             while not self._stopping.is_set():
                 if self._clock.monotonic() >= look_at:
-                    self._look(broker, link)
+                    self._look(broker, link, probe)
                     look_at = self._clock.monotonic() + _LOOK_S
                 self._take(broker, link)
-        finally:
-            link.close()
 
     def _take(self, broker: BrokerPort, link: LinkPort) -> None:
         deliveries = link.receive(_RECEIVE_S)
@@ -208,25 +238,41 @@ class Monitor:
             rejected=was.rejected + len(received.rejected),
         )
 
-    def _look(self, broker: BrokerPort, link: LinkPort) -> None:
+    def _look(self, broker: BrokerPort, link: LinkPort, probe: LinkPort) -> None:
+        insight = broker.insight()
         queues = []
         for name in broker.queues:
             found = link.depth(name)
+            who = insight.consumers.get(name)
             queues.append(
-                QueueStatus(name) if found is None else QueueStatus(name, found.messages, found.consumers)
+                QueueStatus(
+                    name,
+                    None if found is None else found.messages,
+                    None if found is None else found.consumers,
+                    None if who is None else tuple(who),
+                )
             )
-        alarms = broker.alarms()
         was = self._status
-        if link.is_blocked and not was.is_blocked:
-            log.warning("the broker has blocked this connection: memory or disk are short")
-        if alarms and tuple(alarms) != was.alarms:
-            log.warning("the broker raises alarms", alarms=list(alarms))
-        self._status = replace(
+        now = replace(
             was,
             queues=tuple(queues),
-            alarms=None if alarms is None else tuple(alarms),
-            is_blocked=link.is_blocked,
+            alarms=None if insight.alarms is None else tuple(insight.alarms),
+            unknown_reason=insight.reason,
+            is_blocked=not probe.is_taking(),
         )
+        self._warn(was, now)
+        self._status = now
+
+    def _warn(self, was: BrokerStatus, now: BrokerStatus) -> None:
+        """Once for each change."""
+        if now.is_blocked and not was.is_blocked:
+            log.warning("the broker takes no messages: memory or disk are short", broker=now.address)
+        elif was.is_blocked and not now.is_blocked:
+            log.info("the broker takes messages again", broker=now.address)
+        if now.alarms and now.alarms != was.alarms:
+            log.warning("the broker raises alarms", alarms=list(now.alarms))
+        elif was.alarms and now.alarms == ():
+            log.info("the broker's alarms are over", broker=now.address)
 
     def _connected(self) -> None:
         was = self._status
@@ -248,6 +294,7 @@ class Monitor:
             # What was known of it is known no more.
             queues=tuple(QueueStatus(one.name) for one in was.queues),
             alarms=None,
+            unknown_reason="",
         )
         longest = min(_FIRST_BACK_OFF_S * 2 ** min(failures - 1, 10), _LONGEST_BACK_OFF_S)
         # Many processes lose one broker at the same time; they must not all come back at once.

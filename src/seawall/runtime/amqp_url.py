@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The address of a broker, apart from its password (I10)."""
+"""The addresses of a broker, apart from their passwords (I10)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 _PORTS = {"amqp": 5672, "amqps": 5671}
 
@@ -47,3 +47,16 @@ class AmqpUrl:
         scheme = "amqps" if self.is_encrypted else "amqp"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{scheme}://{self.user}@{host}:{self.port}/{self.virtual_host.removeprefix('/')}"
+
+
+def management_parts(text: str) -> SplitResult:
+    """The parts of the management plugin's address. ``ValueError`` says the rule it breaks, without its
+    text."""
+    try:
+        parts = urlsplit(text)
+        is_address = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
+        raise ValueError("must be an address like http://user:password@host:15672")
+    return parts

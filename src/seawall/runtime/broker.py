@@ -28,6 +28,9 @@ _CONNECT_TIMEOUT_S = 5
 _READ_TIMEOUT_S = 30
 # A peer that is gone without a word is noticed after two of them.
 _HEARTBEAT_S = 20
+# The broker sends a heartbeat every ten seconds: after so many of them in a row, and no confirm, it confirms
+# nothing.
+_MOST_QUIET = 6
 _PREFETCH = 100
 # How long a batch waits for a message that is perhaps on its way.
 _NEXT_S = 0.01
@@ -53,6 +56,11 @@ class Names:
     def dead(self) -> str:
         """A fan-out exchange and its queue: messages that are no events."""
         return f"{self.exchange}.dead"
+
+    @property
+    def probe(self) -> str:
+        """A fan-out exchange to which nothing is bound: what is published there asks whether it is taken."""
+        return f"{self.exchange}.probe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +126,9 @@ class Link:
         self._consuming: Any = None
         self._publishing: Any = None
         self.is_blocked = False
-        """Whether the broker has said that it takes no messages now (memory or disk are short)."""
+        """Whether the broker has said that it takes no messages now (memory or disk are short). It says so
+        only to who publishes; from then on it reads nothing from this connection until it takes messages
+        again, but keeps what it was sent: hold on to the link, ``look`` notices the end."""
         context = ssl.create_default_context() if url.is_encrypted else None
         # Typed as anything: its own types cover a part only.
         connect: Any = Connection
@@ -143,11 +153,15 @@ class Link:
 
     def close(self) -> None:
         """Hang up; never raises and may be called twice."""
+        if self.is_blocked:
+            # A good-bye would wait for an answer until the broker reads again.
+            self._connection.collect()
+            return
         try:
             self._connection.close()
         except (OSError, amqp.AMQPError):
             # It is broken already: the broker sees the end of the socket.
-            self._connection.collapse()
+            self._connection.collect()
 
     def declare(self) -> None:
         """Make what is not there. ``BrokerUnavailableError`` when it is there, but is something else."""
@@ -157,6 +171,7 @@ class Link:
             channel.exchange_declare(names.exchange, "topic", durable=True, auto_delete=False)
             channel.exchange_declare(names.inbox, "topic", durable=True, auto_delete=False)
             channel.exchange_declare(names.dead, "fanout", durable=True, auto_delete=False)
+            channel.exchange_declare(names.probe, "fanout", durable=True, auto_delete=False)
             self._queue(channel, names.dead, {"x-max-length": _MOST_DEAD})
             self._queue(channel, names.inbox, {"x-dead-letter-exchange": names.dead})
             channel.queue_bind(names.inbox, names.inbox, "#")
@@ -180,12 +195,40 @@ class Link:
 
     def publish(self, messages: Sequence[Message]) -> None:
         """Publish; returns once the broker has confirmed all. If the process dies here, or this raises, any
-        of them may have arrived."""
+        of them may have arrived, and while ``is_blocked`` they may still."""
         failpoint("broker.batch.before_publish")
-        self._guarded(lambda: self._publish(messages))
+        self._guarded(lambda: self._publish(messages, self._names.exchange))
         failpoint("broker.batch.after_publish")
 
-    def _publish(self, messages: Sequence[Message]) -> None:
+    def look(self) -> None:
+        """Take what the broker has to say, without waiting: keeps a link alive that is seldom used, and
+        ``is_blocked`` true."""
+
+        def call() -> None:
+            self._connection.heartbeat_check()
+            try:
+                while True:
+                    self._connection.connection.blocking_read(0)
+            except TimeoutError:
+                pass  # it has said no more
+
+        self._guarded(call)
+
+    def is_taking(self) -> bool:
+        """Whether the broker takes messages now: asked by two that reach nobody. It still reads the first
+        after which it says no, and may confirm it before it says so."""
+        self.look()
+        for _ in range(2):
+            if self.is_blocked:
+                break
+            try:
+                self._guarded(lambda: self._publish([Message("probe", "", b"")], self._names.probe))
+            except BrokerUnavailableError:
+                if not self.is_blocked:
+                    raise
+        return not self.is_blocked
+
+    def _publish(self, messages: Sequence[Message], exchange: str) -> None:
         if self._publishing is None:
             self._publishing = self._connection.channel()
             self._publishing.confirm_select()
@@ -193,6 +236,7 @@ class Link:
             self._publishing.events["basic_nack"].add(self._on_refused)
         self._refused = 0
         for one in messages:
+            self._check_taking()
             self._published += 1
             self._unconfirmed.add(self._published)
             self._publishing.basic_publish(
@@ -202,13 +246,26 @@ class Link:
                     delivery_mode=_PERSISTENT,
                     message_id=one.id,
                 ),
-                exchange=self._names.exchange,
+                exchange=exchange,
                 routing_key=one.routing_key,
             )
+        quiet = 0
         while self._unconfirmed:
-            self._connection.drain_events(timeout=_READ_TIMEOUT_S)
+            self._check_taking()
+            left = len(self._unconfirmed)
+            # Not ``drain_events``, which reads heartbeats for as long as they come.
+            self._connection.connection.blocking_read(_READ_TIMEOUT_S)
+            quiet = 0 if len(self._unconfirmed) < left else quiet + 1
+            if quiet > _MOST_QUIET:
+                raise BrokerUnavailableError(f"the broker at {self._url} confirms nothing")
         if self._refused:
             raise BrokerUnavailableError(f"the broker at {self._url} refused {self._refused} messages")
+
+    def _check_taking(self) -> None:
+        if self.is_blocked:
+            raise BrokerUnavailableError(
+                f"the broker at {self._url} takes no messages now: memory or disk are short"
+            )
 
     def _on_confirmed(self, tag: int, multiple: bool) -> None:
         if multiple:
@@ -307,6 +364,7 @@ class Link:
                 f"the broker at {self._url} refuses this user or what it does: {error.reply_text}"
             ) from error
         except (amqp.AMQPError, KombuError, OSError) as error:
+            self.is_blocked = False  # whether it is, is known no more
             said = getattr(error, "reply_text", "") or getattr(error, "strerror", "") or str(error)
             reason = said or type(error).__name__
             raise BrokerUnavailableError(f"the broker at {self._url} does not answer: {reason}") from error

@@ -25,7 +25,7 @@ from pydantic_settings import (
 )
 
 from seawall.core.errors import ConfigurationError, FieldFault
-from seawall.runtime.amqp_url import AmqpUrl
+from seawall.runtime.amqp_url import AmqpUrl, management_parts
 from seawall.runtime.database_url import HIDDEN, DatabaseUrl, read_password
 from seawall.runtime.folder import DataFolder, default_data_dir
 
@@ -89,7 +89,7 @@ class Settings(BaseSettings):
     amqp_required: bool = False
     """Whether the API counts as ready only while the broker answers."""
     management_url: SecretStr | None = None
-    """``http://user:password@host:15672`` of the broker's management plugin, for its alarms."""
+    """``http://user:password@host:15672`` of the broker's management plugin, for alarms and who consumes."""
     webhook_replay_s: float = Field(default=300, gt=0, le=86_400)
     """How far the clock of a webhook's sender may be off; a request older than this is refused."""
 
@@ -131,8 +131,8 @@ class Settings(BaseSettings):
     @field_validator("management_url")
     @classmethod
     def _is_http(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not value.get_secret_value().startswith(("http://", "https://")):
-            raise ValueError("must begin with http:// or https://")
+        if value is not None:
+            management_parts(value.get_secret_value())
         return value
 
     @field_validator("operation_folders", mode="before")

@@ -11,7 +11,7 @@ from seawall.db.session import Database
 from seawall.operation_engine.events.inbox import Inbox, Received
 from seawall.runtime.amqp_url import AmqpUrl
 from seawall.runtime.broker import Broker, Link
-from seawall.runtime.broker_management import Management
+from seawall.runtime.broker_management import Insight, Management
 from seawall.runtime.config import Settings
 from seawall.runtime.wakeup import Wakeup
 
@@ -24,9 +24,11 @@ def broker_of(settings: Settings) -> Broker | None:
 
 
 def management_of(settings: Settings) -> Management | None:
-    """The broker's management plugin; None when it is not configured."""
-    url = settings.management_url
-    return None if url is None else Management(url.get_secret_value())
+    """The broker's management plugin; None when it, or the broker itself, is not configured."""
+    if settings.amqp_url is None or settings.management_url is None:
+        return None
+    virtual_host = AmqpUrl.parse(settings.amqp_url.get_secret_value()).virtual_host
+    return Management(settings.management_url.get_secret_value(), virtual_host=virtual_host)
 
 
 def switch_outbox(database: Database, *, is_on: bool) -> None:
@@ -60,8 +62,8 @@ class EventBroker:
     def receive(self, deliveries: Sequence[Any]) -> Received:
         return self._inbox.receive(deliveries)
 
-    def alarms(self) -> list[str] | None:
-        return None if self._management is None else self._management.alarms()
+    def insight(self) -> Insight:
+        return Insight() if self._management is None else self._management.insight(self.queues)
 
 
 class FiguresOf:

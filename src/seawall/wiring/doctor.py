@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -24,6 +25,7 @@ from seawall.protection import repositories
 from seawall.protection.allowlist import AllowList
 from seawall.protection.providers import Providers
 from seawall.runtime.broker import Depth
+from seawall.runtime.broker_management import Insight
 from seawall.runtime.config import Settings
 from seawall.runtime.registry import Plugins
 from seawall.runtime.secrets import InstallKey
@@ -201,20 +203,32 @@ class _Examination:
         except SeawallError as error:
             yield Finding(ERROR, "broker", str(error), "what happens waits in the outbox until it is back")
             return
-        try:
-            yield Finding(OK, "broker", f"{broker.address} answers")
-            for name in (broker.names.inbox, broker.names.dead):
-                yield from _queue(link.depth(name), name, is_dead=name == broker.names.dead)
-        finally:
-            link.close()
         management = management_of(self._settings)
-        alarms = None if management is None else management.alarms()
-        for alarm in alarms or ():
+        queues = broker.names.inbox, broker.names.dead
+        insight = Insight() if management is None else management.insight(queues)
+        with closing(link):
+            for name in queues:
+                who = insight.consumers.get(name, ())
+                yield from _queue(link.depth(name), name, who, is_dead=name == broker.names.dead)
+            if link.is_taking():
+                yield Finding(OK, "broker", f"{broker.address} answers")
+            else:
+                yield Finding(
+                    ERROR,
+                    "broker",
+                    f"{broker.address} takes no messages: memory or disk are short",
+                    "what happens waits in the outbox until it takes them again",
+                )
+        for alarm in insight.alarms or ():
             yield Finding(
                 ERROR, "broker", f"raises an alarm: {alarm}", "it takes no messages until it is over"
             )
-        if alarms is None:
-            yield Finding(OK, "broker alarms", "unknown; management_url would tell")
+        if insight.alarms is None:
+            # Whoever has configured it wants to know; without it, it is no fault.
+            state = OK if management is None else WARNING
+            yield Finding(state, "broker alarms", f"unknown: {insight.reason}")
+        elif not insight.alarms:
+            yield Finding(OK, "broker alarms", "none")
 
     def _schedules(self) -> Iterator[Finding]:
         page = self._database.read(
@@ -239,7 +253,7 @@ class _Examination:
             )
 
 
-def _queue(depth: Depth | None, name: str, *, is_dead: bool) -> Iterator[Finding]:
+def _queue(depth: Depth | None, name: str, who: Sequence[str], *, is_dead: bool) -> Iterator[Finding]:
     if depth is None:
         yield Finding(WARNING, f"queue {name}", "is not there", "the API makes it when it starts")
     elif is_dead and depth.messages:
@@ -248,4 +262,5 @@ def _queue(depth: Depth | None, name: str, *, is_dead: bool) -> Iterator[Finding
     elif not is_dead and not depth.consumers:
         yield Finding(WARNING, f"queue {name}", "nobody takes its messages", "start it: seawall serve")
     else:
-        yield Finding(OK, f"queue {name}", f"{depth.messages} messages, {depth.consumers} consumers")
+        shown = f" ({', '.join(who)})" if who else ""
+        yield Finding(OK, f"queue {name}", f"{depth.messages} messages, {depth.consumers} consumers{shown}")

@@ -31,6 +31,8 @@ _LEASE = "outbox"
 _LEASE_S = 60.0
 _FIRST_BACK_OFF_S = 1.0
 _LONGEST_BACK_OFF_S = 60.0
+# A broker that takes no messages says when it takes them again; to hear it costs nothing.
+_BLOCKED_S = 5.0
 
 
 class Publisher:
@@ -55,6 +57,8 @@ class Publisher:
         if self._not_before is not None and now < self._not_before:
             return self._not_before
         try:
+            if self._link is not None:
+                self._link.look()
             while self._tell():
                 pass
         except BrokerUnavailableError as error:
@@ -90,9 +94,13 @@ class Publisher:
         outbox.remove(tx, [one.row for one in told])
 
     def _back_off(self, error: BrokerUnavailableError) -> datetime:
-        self.close()
         self._failures += 1
         longest = min(_FIRST_BACK_OFF_S * 2 ** min(self._failures - 1, 10), _LONGEST_BACK_OFF_S)
+        if self._link is not None and self._link.is_blocked:
+            # Kept: each new connection would be one more that the broker holds until it takes messages again.
+            longest = min(longest, _BLOCKED_S)
+        else:
+            self.close()
         # Many engines lose one broker at the same time; they must not all come back at once.
         wait_s = random.uniform(longest / 2, longest)
         if self._failures == 1:
