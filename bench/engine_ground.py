@@ -120,9 +120,9 @@ def _hourly(due_at: datetime) -> dict[str, str]:
     return {"format": "crontab", "pattern": f"{due_at.minute} * * * *", "start_time": text}
 
 
-def make_due(database: Database, *, every: int, first: int, due_at: datetime) -> None:
-    """Let every ``every``-th trigger, from the one of row ``first`` on, be due as ``fill`` does; as if
-    nothing had ever run."""
+def make_due(database: Database, *, due_at: datetime, first: int = 1, every: int = 1, count: int = 1) -> None:
+    """Let ``count`` triggers be due as ``fill`` does, those of the rows ``first``, ``first + every`` and so
+    on; as if nothing had ever run."""
 
     def change(tx: Tx) -> None:
         tx.connection.execute(runs.delete())
@@ -130,11 +130,12 @@ def make_due(database: Database, *, every: int, first: int, due_at: datetime) ->
         tx.connection.execute(
             sa.text(
                 f"UPDATE triggers SET next_run_at = :due, fired_through_at = :start, properties = {kind} "
-                "WHERE row % :every = :first"
+                "WHERE row >= :first AND row < :first + :every * :count AND (row - :first) % :every = 0"
             ),
             {
                 "due": to_micros(due_at), "start": to_micros(due_at - _HOUR),
-                "every": every, "first": first % every, "properties": json.dumps(_hourly(due_at)),
+                "first": first, "every": every, "count": count,
+                "properties": json.dumps(_hourly(due_at)),
             },
         )  # fmt: skip
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A million triggers, each with an operation and a schedule of its own: what they cost when few are due.
 
-``engine.claim_1m_over_1k``: time to claim 1,000 due triggers scattered among a million, over of 1,000 that
-are all there is; medians of several claims, taken in turns.
+``engine.claim_1m_over_1k``: time to claim 1,000 due triggers scattered evenly among a million, over of 1,000
+that are all there is; medians of several claims, taken in turns. ``.adjacent``: the same when the rows of the
+1,000 lie side by side, as of triggers that were made at the same time.
 ``engine.start_1m_s``: from the start of a fresh ``seawall operationengine`` process to the claim of what is
 due, imports and all; median.
 ``engine.start_1m_rss_mib``: the most resident memory of that process, until after it has looked at every
@@ -67,7 +68,9 @@ def show_million(kinds: tuple[str, ...]) -> None:
                 begun = time.monotonic()
                 fill_later(large, TRIGGERS)
                 tell(f"engine.fill_1m_s{end}", time.monotonic() - begun)
-                show(f"engine.claim_1m_over_1k{end}", claims_ratio(kind, large), "ratio", 2.0)
+                scattered, adjacent = claims_ratios(kind, large)
+                show(f"engine.claim_1m_over_1k{end}", scattered, "ratio", 2.0)
+                show(f"engine.claim_1m_over_1k.adjacent{end}", adjacent, "ratio", 2.0)
                 # One whose schedule does not hold any more, the last that is looked at.
                 large.write("bench.break", lambda tx: tx.connection.execute(sa.text(_BREAK)))
                 started = [Started(settings, large) for _ in range(ROUNDS)]
@@ -90,18 +93,28 @@ def installed(settings: Settings) -> Iterator[Database]:
         yield database
 
 
-def claims_ratio(kind: str, large: Database) -> float:
+def claims_ratios(kind: str, large: Database) -> tuple[float, float]:
+    """(scattered, adjacent)."""
     with database_of(kind) as small:
         fill_later(small, DUE)
-        taken: tuple[list[float], list[float]] = ([], [])
+        taken: dict[str, list[float]] = {"alone": [], "scattered": [], "adjacent": []}
         # The first of each is not counted: it makes statements and fills caches.
         for number in range(CLAIMS + 1):
-            for database, every, into in ((small, 1, taken[0]), (large, TRIGGERS // DUE, taken[1])):
-                make_due(database, every=every, first=number + 1, due_at=_this_minute(database))
+            sides = {
+                "alone": (small, 1, 1),
+                "scattered": (large, number + 1, TRIGGERS // DUE),
+                "adjacent": (large, number * DUE + 1, 1),
+            }
+            for side, (database, first, every) in sides.items():
+                due_at = _this_minute(database)
+                make_due(database, due_at=due_at, first=first, every=every, count=DUE)
                 seconds = _claim_s(database)
                 if number:
-                    into.append(seconds)
-        return statistics.median(taken[1]) / statistics.median(taken[0])
+                    taken[side].append(seconds)
+        found = {side: statistics.median(seconds) for side, seconds in taken.items()}
+        for side, seconds in found.items():
+            tell(f"engine.claim_1000_ms.{side}.{kind}", seconds * 1000)
+        return found["scattered"] / found["alone"], found["adjacent"] / found["alone"]
 
 
 def _claim_s(database: Database) -> float:
@@ -139,7 +152,7 @@ def peak_and_seconds_of_check(settings: Settings, database: Database) -> tuple[f
 @contextmanager
 def engine_process(settings: Settings, database: Database) -> Iterator[tuple[int, float]]:
     """(pid, seconds from its start to the claim of what was due) of a process that is ready to fire."""
-    make_due(database, every=TRIGGERS + 1, first=1, due_at=_this_minute(database))
+    make_due(database, due_at=_this_minute(database))
     url = settings.database_url
     given = {} if url is None else {"database_url": url.get_secret_value()}
     config = settings.data_dir / "seawall.yaml"
