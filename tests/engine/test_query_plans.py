@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a turn of the dispatcher asks costs what it finds, not what waits."""
+"""What a turn of the dispatcher asks, and what a claim writes, costs what it finds, not what there is."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,6 +14,7 @@ from seawall.db import runs as run_rows
 from seawall.db.session import Tx
 from seawall.operation_engine import claim
 from tests.engine.ground import Ground
+from tests.support.databases import postgresql_database
 
 
 def plans(tx: Tx, statements: list[tuple[str, Any]]) -> list[str]:
@@ -23,11 +26,16 @@ def plans(tx: Tx, statements: list[tuple[str, Any]]) -> list[str]:
     return found
 
 
-def test_no_statement_of_a_turn_or_a_claim_looks_at_every_row(ground: Ground) -> None:
+def make_due(ground: Ground) -> None:
+    """Operations of every policy, for which there is something to write."""
     for misfire in ("skip", "run_latest", "run_all"):
         for overlap in ("skip", "queue_one", "cancel_running", "allow"):
             ground.operation(ground.trigger(window=0, misfire=misfire), overlap=overlap)
     ground.go_to(600)
+
+
+def test_no_statement_of_a_turn_or_a_claim_looks_at_every_row(ground: Ground) -> None:
+    make_due(ground)
     statements: list[tuple[str, Any]] = []
 
     def look(tx: Tx) -> list[str]:
@@ -50,3 +58,34 @@ def test_no_statement_of_a_turn_or_a_claim_looks_at_every_row(ground: Ground) ->
     ]
     assert [one for one in scans if " USING " not in one.partition(":")[0]] == []
     assert any("gap_count + g.c" in one for one, _ in statements)
+
+
+# A table that is read whole, by itself or to be hashed or sorted, or for a condition that is looked up in it.
+_READ_WHOLE = re.compile(r"Seq Scan on \w*\.?(runs|scheduled_operations|triggers)\b|hashed SubPlan")
+
+
+def test_no_statement_of_a_claim_looks_at_every_row_of_postgresql(tmp_path: Path) -> None:
+    with postgresql_database() as url:
+        ground = Ground(tmp_path, where=url)
+        try:
+            make_due(ground)
+            found = ground.database.write("test.look", explained_claim, locks_rows=True)
+        finally:
+            ground.close()
+
+    assert {statement for statement, plan in found if _READ_WHOLE.search(plan)} == set()
+    assert any("INSERT INTO runs" in statement for statement, _ in found)
+
+
+def explained_claim(tx: Tx) -> list[tuple[str, str]]:
+    """Each statement of a claim that looks for something, and how PostgreSQL means to carry it out."""
+    found = []
+
+    @sa.event.listens_for(tx.connection, "before_cursor_execute")
+    def explain(connection: sa.Connection, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.lstrip().startswith(("SELECT triggers", "WITH", "INSERT", "UPDATE")):
+            rows = connection.exec_driver_sql(f"EXPLAIN (VERBOSE) {statement}", parameters).scalars()
+            found.append((statement, "\n".join(rows)))
+
+    claim.claim(tx)
+    return found

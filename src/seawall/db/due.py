@@ -94,7 +94,7 @@ def due_triggers(connection: sa.Connection, now: datetime, limit: int) -> list[D
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    return [DueTrigger._make(row) for row in connection.execute(query)]
+    return _taken(connection, query)
 
 
 def one_trigger(connection: sa.Connection, trigger_id: str) -> DueTrigger | None:
@@ -104,8 +104,14 @@ def one_trigger(connection: sa.Connection, trigger_id: str) -> DueTrigger | None
         .where(triggers.c.id == trigger_id, triggers.c.type == "time", triggers.c.quarantine_reason.is_(None))
         .with_for_update()
     )
-    row = connection.execute(query).first()
-    return None if row is None else DueTrigger._make(row)
+    found = _taken(connection, query)
+    return found[0] if found else None
+
+
+def _taken(connection: sa.Connection, query: sa.Select[Any]) -> list[DueTrigger]:
+    """All that a decision looks up and writes comes after this, in the same transaction."""
+    _look_up_by_index(connection)
+    return list(map(DueTrigger._make, connection.execute(query)))
 
 
 def next_due_at(connection: sa.Connection) -> datetime | None:
@@ -134,7 +140,7 @@ def without_next_time(connection: sa.Connection, *, after_row: int, limit: int) 
         .order_by(triggers.c.row)
         .limit(limit)
     )
-    return [DueTrigger._make(row) for row in connection.execute(query)]
+    return _taken(connection, query)
 
 
 def all_scheduled(connection: sa.Connection, *, after_row: int, limit: int) -> list[tuple[int, str]]:
@@ -172,7 +178,7 @@ def apply(tx: Tx, decided: Decided) -> int:
     for gaps in decided.gaps:
         if gaps:
             _write_gaps(tx, gaps)
-    inserted = write_runs(tx, decided.runs) if decided.runs else 0
+    inserted = _write_runs(tx, decided.runs, RunKind.SCHEDULED, None) if decided.runs else 0
     if decided.advances:
         _advance(tx, decided.advances)
     return inserted
@@ -209,15 +215,16 @@ RUN_COLUMNS = (
 
 
 def write_runs(
-    tx: Tx,
-    records: Sequence[Mapping[str, Any]],
-    *,
-    kind: RunKind = RunKind.SCHEDULED,
-    depth: int | None = None,
+    tx: Tx, records: Sequence[Mapping[str, Any]], *, kind: RunKind, depth: int | None = None
 ) -> int:
     """Insert the runs of all operations of the triggers in ``records`` (see ``Decided.runs``), each by its
     operation's overlap policy; how many rows that were. An occurrence that is there already must not be
     among them: it would make way for itself."""
+    _look_up_by_index(tx.connection)
+    return _write_runs(tx, records, kind, depth)
+
+
+def _write_runs(tx: Tx, records: Sequence[Mapping[str, Any]], kind: RunKind, depth: int | None) -> int:
     source = select_of_each(tx.connection, "due", **_RUN)
     parameters = {"due": as_json(records), "now": to_micros(tx.now), **new_id_prefix(tx.now)}
     policies = set(tx.connection.execute(sa.text(_POLICIES.format(source=source)), parameters).scalars())
@@ -269,6 +276,11 @@ _CANCEL_WORKING = f"""
     UPDATE runs SET state = 'cancelling', reason = 'a newer one took its place', cancel_requested_at = :now
     WHERE state = 'in_progress' AND {_MAKING_WAY.format(policy="cancel_running")}"""
 
+# Not EXISTS: PostgreSQL would gather the live runs of all operations for it, at every claim.
+_IS_LIVE = f"""(
+    SELECT 1 FROM runs AS live WHERE live.scheduled_operation_id = o.id
+    AND live.state IN ({_LIVE}) AND live.kind IN ({_SCHEDULED}) LIMIT 1) = 1"""
+
 # ``skip``: the first due time of the claim runs if nothing of the operation lives. ``queue_one`` and
 # ``cancel_running``: the last one waits. What works on a plan, and what may not overlap, has the operation's
 # lock: one works at a time, and never beside a retention of the same scope (I6).
@@ -279,10 +291,7 @@ _INSERT = f"""
         SELECT o.row AS operation_row, d.e, d.o, d.d, d.s, CASE
             WHEN d.s = 1 OR o.overlap = 'allow' THEN 0
             WHEN o.overlap = 'skip' THEN CASE
-                WHEN d.p >= o.registered_at OR EXISTS (
-                    SELECT 1 FROM runs AS live WHERE live.scheduled_operation_id = o.id
-                    AND live.state IN ({_LIVE}) AND live.kind IN ({_SCHEDULED}))
-                THEN 1 ELSE 0 END
+                WHEN d.p >= o.registered_at OR {_IS_LIVE} THEN 1 ELSE 0 END
             ELSE 1 - d.l END AS is_skipped
         FROM d CROSS JOIN scheduled_operations AS o WHERE {_OWN})
     SELECT {{id}}, o.project_id, o.user_id, '{{kind}}', 'scheduled_operation', o.id, r.o, o.operation_type,
@@ -366,6 +375,21 @@ def _advance(tx: Tx, records: Sequence[Mapping[str, Any]]) -> None:
 
 
 # --- what the databases spell differently --------------------------------------------------------
+
+
+def _look_up_by_index(connection: sa.Connection) -> None:
+    """For this transaction: what a claim joins are a few rows of large tables, whatever PostgreSQL believes.
+
+    It cannot know how many records a parameter holds, and may read all triggers and operations there are for
+    each of the statements.
+    """
+    if is_postgresql(connection):
+        connection.exec_driver_sql(_BY_INDEX)
+
+
+_BY_INDEX = "SELECT " + ", ".join(
+    f"set_config('enable_{way}', 'off', true)" for way in ("hashjoin", "mergejoin", "seqscan")
+)
 
 
 def select_of(connection: sa.Connection, parameter: str, **columns: str) -> str:
