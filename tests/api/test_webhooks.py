@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from seawall.core.caller import Role
 from seawall.core.records import Json
-from seawall.db.tables import event_triggers, idempotency_keys, runs
+from seawall.db.tables import event_triggers, idempotency_keys, runs, triggers
 from tests.api.ground import Ground, content_of
 
 WEBHOOK = {"source": "webhook"}
@@ -146,6 +146,18 @@ def test_a_large_body_is_refused_before_it_is_looked_at(ground: Ground) -> None:
     trigger = _trigger(ground)
     assert _fire(ground, trigger, b"x" * 64 * 1024).status_code == 202
     assert _fire(ground, trigger, b"x" * (64 * 1024 + 1)).status_code == 413
+
+
+def test_a_stored_trigger_that_no_longer_holds_is_refused_and_quarantined(ground: Ground) -> None:
+    trigger = _trigger(ground)
+    _operation(ground, trigger)
+    ground.clock.advance(1)
+    broken = triggers.update().where(triggers.c.id == trigger["id"]).values(properties={"window": "soon"})
+    ground.database.write("test.break", lambda tx: tx.connection.execute(broken))
+    assert _fire(ground, trigger).status_code == 401
+    assert _runs(ground) == []
+    shown = ground.call("GET", f"/triggers/{trigger['id']}")["trigger_info"]
+    assert "properties.source" in shown["quarantine_reason"]
 
 
 def test_the_secret_is_shown_once_and_kept_sealed(ground: Ground) -> None:

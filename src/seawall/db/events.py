@@ -390,7 +390,7 @@ def after_ended(tx: Tx, rows: Collection[int]) -> None:
     if is_told:
         outbox.note_runs(tx, rows, outbox.RUN_ENDED)
     if is_watched:
-        fire(tx, _firings(tx.connection, rows))
+        fire(tx, _firings(tx, rows))
 
 
 def is_watched(connection: sa.Connection) -> bool:
@@ -405,7 +405,9 @@ def after_started(tx: Tx, rows: Collection[int]) -> None:
         outbox.note_runs(tx, rows, outbox.RUN_STARTED)
 
 
-def _firings(connection: sa.Connection, rows: Collection[int]) -> list[Firing]:
+def _firings(tx: Tx, rows: Collection[int]) -> list[Firing]:
+    """A trigger whose stored properties no longer hold is quarantined: an end is recorded whatever waits for
+    it."""
     query = (
         sa.select(event_triggers.c.trigger_row, triggers.c.properties, runs.c.id, runs.c.state, runs.c.depth)
         .select_from(runs)
@@ -414,11 +416,17 @@ def _firings(connection: sa.Connection, rows: Collection[int]) -> list[Firing]:
         .where(runs.c.row.in_(rows), runs.c.kind.in_(_OWN_KINDS), triggers.c.quarantine_reason.is_(None))
         .order_by(runs.c.row)
     )
-    return [
-        Firing(row, run_id, OPERATION, int(properties["window"]), (depth or 0) + 1)
-        for row, properties, run_id, state, depth in connection.execute(query)
-        if state in properties["states"]
-    ]
+    firings: list[Firing] = []
+    faults: dict[int, str] = {}
+    for row, properties, run_id, state, depth in tx.connection.execute(query):
+        window_s, states = properties.get("window"), properties.get("states")
+        if not isinstance(window_s, int) or not isinstance(states, list):
+            faults[row] = f"its properties do not hold: window {window_s!r}, states {states!r}"
+        elif state in states:
+            firings.append(Firing(row, run_id, OPERATION, window_s, (depth or 0) + 1))
+    if faults:
+        due.quarantine(tx, faults)
+    return firings
 
 
 def upstream(connection: sa.Connection, operation_id: str) -> Iterable[tuple[str, str]]:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from seawall.core.errors import InvalidInputError, SeawallError
+from seawall.core.records import Json
 from seawall.db import audit, events
-from seawall.db.events import EventTrigger, Fired, Firing
-from seawall.operation_engine.events import cloud_events, matching
+from seawall.db.events import Fired, Firing
+from seawall.operation_engine.events import cloud_events, matching, stored
 from seawall.operation_engine.events.cloud_events import CloudEvent
 from seawall.operation_engine.outcomes import safe_text
 from seawall.runtime.logging import get_logger
@@ -110,11 +111,12 @@ class Inbox:
         if not came:
             return Fired(0, 0)
         listening = events.listening(tx.connection, events.AMQP)
+        sound = stored.sound(tx, {one.row: one.properties for one in listening})
         firings = [
-            Firing(trigger.row, event.event_id, events.AMQP, int(trigger.properties["window"]))
+            Firing(row, event.event_id, events.AMQP, wanted.window_s)
             for routing_key, event in came
-            for trigger in listening
-            if _is_meant(trigger, routing_key, event)
+            for row, wanted in sound.items()
+            if _is_meant(wanted.normalised, routing_key, event)
         ]
         fired = events.fire(tx, firings)
         if fired.runs:
@@ -129,8 +131,7 @@ def _read(message: Incoming) -> _Read:
         return _Read(message, None, str(error))
 
 
-def _is_meant(trigger: EventTrigger, routing_key: str, event: CloudEvent) -> bool:
-    wanted = trigger.properties
+def _is_meant(wanted: Json, routing_key: str, event: CloudEvent) -> bool:
     return matching.has_routing_key(wanted["routing_key"], routing_key) and matching.has_values(
         wanted["filter"], event.data
     )

@@ -3,12 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from seawall.core.errors import InvalidInputError
+from seawall.core.records import Json
+from seawall.db import due
 from seawall.db.events import StoredTrigger
-from seawall.operation_engine.events.properties import parse_event_properties
+from seawall.operation_engine.events.properties import EventProperties, parse_event_properties
 from seawall.runtime.logging import get_logger
+
+if TYPE_CHECKING:
+    from seawall.db.session import Tx
 
 log = get_logger(__name__)
 
@@ -23,6 +29,21 @@ def faults_of(stored: Iterable[StoredTrigger]) -> dict[int, str]:
             faults[one.row] = str(error)
             log.warning("trigger quarantined", trigger_row=one.row, reason=str(error))
     return faults
+
+
+def sound(tx: Tx, properties: Mapping[int, Json]) -> dict[int, EventProperties]:
+    """Row -> what it listens to, of triggers that are to be fired; those that no longer hold are quarantined
+    and keep the others back from nothing."""
+    found, faults = {}, {}
+    for row, given in properties.items():
+        try:
+            found[row] = parse_event_properties(given)
+        except InvalidInputError as error:
+            faults[row] = str(error)
+            log.warning("trigger quarantined", trigger_row=row, reason=str(error))
+    if faults:
+        due.quarantine(tx, faults)
+    return found
 
 
 def _check(one: StoredTrigger) -> None:

@@ -14,7 +14,7 @@ from uuid import UUID
 from seawall.core.errors import SeawallError, UnauthenticatedError
 from seawall.db import events
 from seawall.db.events import EventTrigger, Fired, Firing
-from seawall.operation_engine.events import signatures
+from seawall.operation_engine.events import signatures, stored
 from seawall.operation_engine.schedules.event_triggers import Sealing, purpose
 from seawall.runtime.logging import get_logger
 from seawall.runtime.wakeup import Wakeup
@@ -67,13 +67,21 @@ class Webhooks:
         )
         if trigger is None or not is_signed:
             log.warning("a webhook request was refused", trigger_id=request.trigger_id[:64])
-            raise UnauthenticatedError("this request is not signed as it must be", hint="see docs/events.md")
+            raise _refused()
         event_id = signatures.event_id(timestamp=request.timestamp, key=request.key, body=request.body)
-        firing = Firing(trigger.row, event_id, events.WEBHOOK, int(trigger.properties["window"]))
-        return self._database.write("events.webhook", functools.partial(self._fire, firing=firing))
+        fire = functools.partial(self._fire, trigger=trigger, event_id=event_id)
+        fired = self._database.write("events.webhook", fire)
+        if fired is None:
+            raise _refused()
+        return fired
 
-    def _fire(self, tx: Tx, *, firing: Firing) -> Fired:
-        fired = events.fire(tx, [firing])
+    def _fire(self, tx: Tx, *, trigger: EventTrigger, event_id: str) -> Fired | None:
+        """None when the trigger no longer holds: it is quarantined then."""
+        sound = stored.sound(tx, {trigger.row: trigger.properties})
+        firings = [Firing(row, event_id, events.WEBHOOK, one.window_s) for row, one in sound.items()]
+        if not firings:
+            return None
+        fired = events.fire(tx, firings)
         if fired.runs:
             tx.after_commit(self._wakeup.notify)
         return fired
@@ -96,3 +104,7 @@ class Webhooks:
         except SeawallError:
             log.exception("the secret of a webhook cannot be opened", trigger_id=trigger.id)
             return _NOBODYS
+
+
+def _refused() -> UnauthenticatedError:
+    return UnauthenticatedError("this request is not signed as it must be", hint="see docs/events.md")
