@@ -93,6 +93,21 @@ def test_a_trigger_that_has_ended_stays_so(shared: Ground, service: OperationEng
     assert [run.expected_at for run in shared.runs()] == [shared.at(60)]
 
 
+@pytest.mark.parametrize("damaged", [0, [], "often", {"format": ["crontab"], "pattern": {}}])
+def test_a_trigger_whose_properties_are_damaged_is_quarantined_at_the_start(
+    shared: Ground, service: OperationEngineService, damaged: object
+) -> None:
+    """M3: one row, whatever stands in it, never keeps the engine from starting."""
+    broken, sound = shared.trigger(), shared.trigger()
+    shared.operation(sound)
+    change(shared, broken.id, properties=damaged)
+    start(shared, service)
+    query = sa.select(triggers.c.quarantine_reason).where(triggers.c.id == broken.id)
+    assert shared.database.read(lambda connection: connection.execute(query).scalar_one())
+    shared.go_to(60)
+    shared.until(lambda: shared.states() == ["queued"])
+
+
 def test_a_trigger_that_no_longer_holds_is_quarantined_at_the_start(
     shared: Ground, service: OperationEngineService
 ) -> None:

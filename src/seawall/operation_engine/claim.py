@@ -142,10 +142,16 @@ def faults_of(stored: Iterable[tuple[int, str]]) -> dict[int, str]:
     for row, properties in stored:
         try:
             _schedule(properties)
-        except InvalidInputError as error:
-            faults[row] = str(error)
-            log.warning("trigger quarantined", trigger_row=row, reason=str(error))
+        except Exception as error:  # noqa: BLE001 - whatever one schedule raises must not stop the others (M3)
+            faults[row] = _reason(error)
+            log.warning("trigger quarantined", trigger_row=row, reason=faults[row])
     return faults
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, InvalidInputError):
+        return str(error)
+    return f"its schedule cannot be evaluated: {type(error).__name__}: {error}"
 
 
 @lru_cache(maxsize=16_384)
@@ -160,11 +166,8 @@ def _decide(batch: _Batch, trigger: DueTrigger) -> int | None:
     if plan is None:
         try:
             plan = _plan(batch.now, trigger, is_ending=batch.is_ending)
-        except InvalidInputError as error:
-            batch.faults[trigger.row] = str(error)
-            return None
         except Exception as error:  # noqa: BLE001 - whatever one schedule raises must not stop the others (M3)
-            batch.faults[trigger.row] = f"its schedule cannot be evaluated: {type(error).__name__}: {error}"
+            batch.faults[trigger.row] = _reason(error)
             return None
         batch.plans.append(plan)
         if plan.is_shared and not trigger.is_paused:
