@@ -13,7 +13,10 @@ from tests.repository.conftest import NOW, PASSWORD, commit
 
 
 def main(act: str, repository: Path, path: Path) -> None:
-    """``init``, ``save``, ``restore``, ``forget``, ``keys``, ``repair``; ``prune...`` (path: a time)."""
+    """``init``, ``save``, ``save-locked``, ``restore``, ``forget``, ``keys``, ``repair``; ``prune...``.
+
+    The path of a prune is a time.
+    """
     bank = FolderBank(repository)
     if act == "init":
         Repository.init(bank, passwords=[PASSWORD], now=NOW)
@@ -27,6 +30,10 @@ def main(act: str, repository: Path, path: Path) -> None:
         return
     if act == "save":
         commit(opened, path)
+    elif act == "save-locked":
+        lock = opened.lock(now=NOW)
+        commit(opened, path)
+        lock.release()
     elif act == "restore":
         opened.restore(opened.snapshots()[-1].tree, path)
     elif act == "forget":

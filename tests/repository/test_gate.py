@@ -159,11 +159,13 @@ def test_four_writers_at_once_all_succeed(restic: Restic, source: Path, tmp_path
 def test_a_prune_while_others_back_up_harms_nothing(restic: Restic, source: Path) -> None:
     ours = Repository.init(FolderBank(restic.repository), passwords=[PASSWORD], now=NOW)
     ours.forget(commit(ours, source)[0])
-    writers = [_start("save", restic.repository, source) for _ in range(3)]
-    days = 0
+    writers = [_start("save-locked", restic.repository, source) for _ in range(3)]
+    rounds = 0
     while any(one.poll() is None for one in writers):
-        run(ours, NOW + timedelta(days=days), max_unused=0.0)
-        days += 1
+        at = NOW + timedelta(milliseconds=rounds)  # the grace period is over at once: only the locks protect
+        run(ours, at, max_unused=0.0, grace=timedelta(microseconds=1))
+        rounds += 1
+    assert rounds
     assert [one.returncode for one in writers] == [0] * 3
     _clean(restic)
     assert len(_snapshots(restic)) == 3

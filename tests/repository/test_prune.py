@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from seawall.core.errors import DamagedError, InvalidInputError, LeaseLostError
-from seawall.repository import Repository, Writer, index, locks, prune
+from seawall.repository import Repository, Writer, index, locks, pack, packer, prune
 from seawall.repository.index import Index
 from seawall.repository.pack import BlobType
 from seawall.repository.prune import PruneResult
@@ -411,4 +411,18 @@ def test_big_indexes_are_split(repository: Repository, monkeypatch: pytest.Monke
     repository.forget(made.pop())
     run(repository, exclusive=True)
     assert all(content(repository, one, "1") for one in made)
+    assert whole(repository)
+
+
+def test_packs_that_are_small_because_they_are_full_of_tiny_blobs_are_left_alone(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (pack, prune):
+        monkeypatch.setattr(module, "MAX_BLOBS", 4)
+    monkeypatch.setattr(packer, "BATCH_BLOBS", 4)
+    made = save(repository, [os.urandom(50) for _ in range(4 * (prune.SMALL_PACKS + 2))])
+    assert len(packs(repository)) == prune.SMALL_PACKS + 3
+    result = run(repository, exclusive=True, max_unused=0.0)
+    assert (result.repacked_packs, result.deleted_packs) == (0, 0)
+    assert content(repository, made, "0")
     assert whole(repository)

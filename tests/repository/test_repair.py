@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from seawall.core.errors import InvalidInputError
-from seawall.repository import Repository
+from seawall.repository import Repository, index
 from seawall.repository.pack import BlobType, pack_key
 from seawall.repository.repair import RepairResult
 from tests.repository.banks import DictBank, FolderBank
@@ -181,3 +181,43 @@ def test_restic_finds_no_error_in_what_was_repaired_and_healed(restic: Restic, s
     assert len(faults) == 3  # nothing tells what the truncated pack held
     commit(opened, source)
     assert "no errors were found" in restic.run("check", "--read-data")
+
+
+def test_many_index_files_are_made_anew_one_at_a_time(
+    bank: DictBank, repository: Repository, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "MAX_FILE_BLOBS", 4)
+    for number in range(6):
+        (source / f"more{number}").write_bytes(os.urandom(2000))
+        commit(repository, source)
+    files = [item.key for item in bank.list("index/")]
+    bank.delete(files[0])
+    key, at = _pack(repository, "more3")
+    _flip(bank, key, at + 50)
+    bank.delete(_pack(repository, "more4")[0])
+    result, faults = _repair(repository)
+    assert (result.packs_lost, result.packs_salvaged, result.blobs_lost) == (1, 1, 2)
+    assert {path.rpartition("/")[2] for path in faults} == {"more3", "more4"}
+    kept = [item.key for item in bank.list("index/")]
+    assert len(kept) > 2
+    assert not set(kept) & set(files)
+    assert all(
+        len([blob for _, blobs in index.load_file(bank, repository.key, one[6:]) for blob in blobs]) <= 8
+        for one in kept
+    )
+    commit(repository, source)
+    assert repository.check(read_data=True) == []
+
+
+def test_of_a_pack_that_index_files_name_otherwise_one_entry_is_kept(
+    bank: DictBank, repository: Repository, source: Path
+) -> None:
+    commit(repository, source)
+    ((name, content_of),) = [(item.key, bank.objects[item.key]) for item in bank.list("index/")]
+    named = index.load_file(bank, repository.key, name[6:])
+    index.save_file(bank, repository.key, [(pack_id, blobs[:-1]) for pack_id, blobs in named])
+    assert bank.objects[name] == content_of
+    assert repository.check() != []
+    _, faults = _repair(repository)
+    assert faults == []
+    assert repository.check(read_data=True) == []

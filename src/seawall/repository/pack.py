@@ -21,8 +21,8 @@ from seawall.sdk.bank import Bank
 
 TARGET_BYTES: Final = 16 * 1024 * 1024
 """A pack is closed when it has reached this size."""
-MAX_BLOBS: Final = 100_000
-"""A pack is closed at this many blobs, so that its header stays small."""
+MAX_BLOBS: Final = 50_000
+"""A pack is closed at this many blobs: what is known of each is in memory until an index file names it."""
 MAX_PACK_BYTES: Final = 1152 * 1024 * 1024
 """More is no pack: the largest tree and a header fit."""
 MAX_HEADER_BYTES: Final = 16 * 1024 * 1024

@@ -36,6 +36,7 @@ from seawall.repository.crypto import OVERHEAD_BYTES, Key
 from seawall.repository.index import Index
 from seawall.repository.locks import RepositoryLock
 from seawall.repository.pack import (
+    MAX_BLOBS,
     TARGET_BYTES,
     BlobType,
     PackBuilder,
@@ -318,7 +319,7 @@ class Prune:
             if rest > 0:
                 unused += rest
                 partly.append((rest / size, rest, pack_id))
-            elif size < SMALL_BYTES:
+            elif size < SMALL_BYTES and counts[number] < MAX_BLOBS // 2:
                 small.append(pack_id)
         repack = []
         for _, rest, pack_id in sorted(partly, reverse=True):
@@ -394,7 +395,7 @@ class Prune:
         """Replace the index files that name these packs, and small ones, by new ones without these packs."""
         if not drop and len(self._index.files) < SMALL_FILES:
             return
-        small: list[tuple[str, list[tuple[bytes, list[PackedBlob]]]]] = []
+        small: list[str] = []
         old: list[str] = []
         fresh: list[tuple[bytes, Sequence[PackedBlob]]] = []
         kept: set[bytes] = set()
@@ -407,12 +408,13 @@ class Prune:
                 fresh += [one for one in packs if one[0] not in drop and one[0] not in kept]
                 fresh = self._save_index(fresh, index.MAX_FILE_BLOBS)
             elif sum(len(blobs) for _, blobs in packs) < SMALL_FILE_BLOBS:
-                small.append((file_id, packs))
+                small.append(file_id)
             kept.update(pack_id for pack_id, _ in packs)
         if len(small) >= SMALL_FILES:
-            for file_id, packs in small:
+            for file_id in small:  # read once more: of many, all together would be much
                 old.append(file_id)
-                fresh = self._save_index(fresh + list(packs), index.MAX_FILE_BLOBS)
+                fresh += index.load_file(self._bank, self._key, file_id)
+                fresh = self._save_index(fresh, index.MAX_FILE_BLOBS)
         self._save_index(fresh, 1)
         for file_id in old:
             self._confirm()

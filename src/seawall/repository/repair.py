@@ -58,7 +58,10 @@ class RepairResult:
 
 
 class Repair:
-    """One repair of one repository, under an exclusive lock that the caller holds."""
+    """One repair of one repository, under an exclusive lock that the caller holds.
+
+    Memory holds a line for each pack and one index file's entries.
+    """
 
     def __init__(self, bank: Bank, key: Key, lock: RepositoryLock, *, clock: Callable[[], datetime]) -> None:
         if not lock.exclusive:
@@ -68,56 +71,87 @@ class Repair:
         self._lock = lock
         self._clock = clock
         self._result = RepairResult()
-        self._packs: dict[bytes, Sequence[PackedBlob]] = {}
+        self._named: dict[bytes, tuple[int, int]] = {}
+        """By the index: the length of each pack and how many blobs it has."""
+        self._sizes: dict[bytes, int] = {}
+        self._damaged: set[bytes] = set()
+        self._settled: set[bytes] = set()
+        self._builders = {kind: PackBuilder(kind) for kind in BlobType}
+        self._batch: Packs = []
+        self._batch_blobs = 0
+        self._made: set[str] = set()
 
     def run(self, damaged: Iterable[bytes]) -> RepairResult:
         """Rebuild the index; ``damaged`` are packs that a check has found to be so."""
-        files = self._take_files()
-        sizes = pack_sizes(self._bank)
-        bad = self._compare(sizes, set(damaged))
-        fresh = self._salvage(bad, sizes)
-        self._replace(files, [*self._packs.items(), *fresh])
+        self._damaged = set(damaged)
+        there = [item.key.removeprefix(index.PREFIX) for item in self._bank.list(index.PREFIX)]
+        files = [file_id for file_id in there if self._look(file_id)]
+        self._sizes = pack_sizes(self._bank)
+        for pack_id, (_, count) in self._named.items():
+            if pack_id not in self._sizes:
+                self._result.packs_lost += 1
+                self._result.blobs_lost += count
+        for file_id in files:
+            self._confirm()
+            for pack_id, blobs in index.load_file(self._bank, self._key, file_id):
+                self._settle(pack_id, blobs)
+        self._take_unnamed()
+        for builder in self._builders.values():
+            if builder.blobs:
+                self._put(builder)
+        self._save()
+        for file_id in there:
+            if file_id not in self._made:
+                self._confirm()
+                failpoint("repository.index.before_delete")
+                self._bank.delete(index.PREFIX + file_id)
+                failpoint("repository.index.after_delete")
         return self._result
 
     def _confirm(self) -> None:
         self._lock.keep(self._clock())
 
-    def _take_files(self) -> list[str]:
-        files = []
-        for item in list(self._bank.list(index.PREFIX)):
-            file_id = item.key.removeprefix(index.PREFIX)
-            files.append(file_id)
-            try:
-                self._packs.update(index.load_file(self._bank, self._key, file_id))
-            except DamagedError as error:
-                self._result.index_files_damaged += 1
-                self._result.notes.append(str(error))
-        return files
+    def _look(self, file_id: str) -> bool:
+        """Whether an index file can be read; what it names is then in ``_named``."""
+        try:
+            packs = index.load_file(self._bank, self._key, file_id)
+        except DamagedError as error:
+            self._result.index_files_damaged += 1
+            self._result.notes.append(str(error))
+            return False
+        self._named.update((pack_id, (pack_bytes(blobs), len(blobs))) for pack_id, blobs in packs)
+        return True
 
-    def _compare(self, sizes: dict[bytes, int], damaged: set[bytes]) -> dict[bytes, Sequence[PackedBlob]]:
-        """Settle what is on the bank; the packs to read blob by blob, with what they should hold."""
-        bad: dict[bytes, Sequence[PackedBlob]] = {}
-        for pack_id in list(self._packs):
-            if pack_id not in sizes:
-                self._result.packs_lost += 1
-                self._result.blobs_lost += len(self._packs.pop(pack_id))
-            elif pack_id in damaged or sizes[pack_id] != pack_bytes(self._packs[pack_id]):
-                bad[pack_id] = self._packs.pop(pack_id)
-        for number, pack_id in enumerate(sorted(sizes.keys() - self._packs.keys() - bad.keys())):
+    def _settle(self, pack_id: bytes, blobs: Sequence[PackedBlob]) -> None:
+        """Take in a pack as an index file names it; of several that name it otherwise the last one counts."""
+        size = self._sizes.get(pack_id)
+        if (
+            size is None
+            or pack_id in self._settled
+            or self._named[pack_id] != (pack_bytes(blobs), len(blobs))
+        ):
+            return
+        self._settled.add(pack_id)
+        if pack_id in self._damaged or size != self._named[pack_id][0]:
+            self._salvage(pack_id, blobs)
+        else:
+            self._keep(pack_id, blobs)
+
+    def _take_unnamed(self) -> None:
+        for number, pack_id in enumerate(sorted(self._sizes.keys() - self._named.keys())):
             if number % _CONFIRM_EVERY == 0:
                 self._confirm()
             try:
-                blobs = read_header(self._bank, self._key, pack_id, sizes[pack_id])
+                blobs = read_header(self._bank, self._key, pack_id, self._sizes[pack_id])
             except DamagedError as error:
                 self._result.notes.append(f"{error}; nothing tells what it held")
                 continue
             # A whole header says nothing of the rest: a former repair may have left this pack out.
-            if pack_id in damaged or not self._is_whole(pack_id):
-                bad[pack_id] = blobs
+            if pack_id in self._damaged or not self._is_whole(pack_id):
+                self._salvage(pack_id, blobs)
             else:
-                self._packs[pack_id] = blobs
+                self._keep(pack_id, blobs)
                 self._result.packs_found += 1
-        return bad
 
     def _is_whole(self, pack_id: bytes) -> bool:
         try:
@@ -125,33 +159,31 @@ class Repair:
         except (BankObjectMissingError, DamagedError):
             return False
 
-    def _salvage(self, bad: dict[bytes, Sequence[PackedBlob]], sizes: dict[bytes, int]) -> Packs:
-        """Copy what can be read out of damaged packs; the packs that hold it now."""
-        builders = {kind: PackBuilder(kind) for kind in BlobType}
-        made: Packs = []
-        for pack_id, blobs in bad.items():
-            self._confirm()
+    # --- what can be read of damaged packs ---------------------------------------------------------
+
+    def _salvage(self, pack_id: bytes, blobs: Sequence[PackedBlob]) -> None:
+        """Copy what can be read out of a damaged pack."""
+        self._confirm()
+        try:
+            content = read_pack(self._bank, pack_id)
+        except (BankObjectMissingError, DamagedError):
+            content = b""
+        view = memoryview(content)
+        self._result.packs_salvaged += 1
+        for blob in self._true_blobs(pack_id, content, blobs):
+            sealed = view[blob.offset : blob.offset + blob.length]
             try:
-                content = read_pack(self._bank, pack_id)
-            except (BankObjectMissingError, DamagedError):
-                content = b""
-            view = memoryview(content)
-            self._result.packs_salvaged += 1
-            for blob in self._true_blobs(pack_id, content, blobs):
-                sealed = view[blob.offset : blob.offset + blob.length]
-                try:
-                    check_blob(self._key, sealed, blob)
-                except DamagedError as error:
-                    self._result.blobs_lost += 1
-                    self._result.notes.append(f"pack {pack_id.hex()[:16]}: {error}")
-                    continue
-                self._result.blobs_salvaged += 1
-                builder = builders[blob.type]
-                builder.add(blob.id, bytes(sealed), blob.unpacked)
-                if builder.full:
-                    builders[blob.type] = PackBuilder(blob.type)
-                    made.append(self._put(builder))
-        return made + [self._put(builder) for builder in builders.values() if builder.blobs]
+                check_blob(self._key, sealed, blob)
+            except DamagedError as error:
+                self._result.blobs_lost += 1
+                self._result.notes.append(f"pack {pack_id.hex()[:16]}: {error}")
+                continue
+            self._result.blobs_salvaged += 1
+            builder = self._builders[blob.type]
+            builder.add(blob.id, bytes(sealed), blob.unpacked)
+            if builder.full:
+                self._builders[blob.type] = PackBuilder(blob.type)
+                self._put(builder)
 
     def _true_blobs(
         self, pack_id: bytes, content: bytes, blobs: Sequence[PackedBlob]
@@ -163,30 +195,23 @@ class Repair:
             return blobs
         return found if isinstance(found, list) else blobs
 
-    def _put(self, builder: PackBuilder) -> tuple[bytes, Sequence[PackedBlob]]:
+    def _put(self, builder: PackBuilder) -> None:
         pack_id, parts = builder.finish(self._key)
         failpoint("repository.repair.before_put")
         self._bank.put(pack_key(pack_id), parts)
         failpoint("repository.repair.after_put")
-        return pack_id, builder.blobs
+        self._keep(pack_id, builder.blobs)
 
-    def _replace(self, files: Sequence[str], packs: Packs) -> None:
-        made = set()
-        batch: Packs = []
-        count = 0
-        for pack_id, blobs in packs:
-            batch.append((pack_id, blobs))
-            count += len(blobs)
-            if count >= index.MAX_FILE_BLOBS:
-                self._confirm()
-                made.add(index.save_file(self._bank, self._key, batch))
-                batch, count = [], 0
-        if batch:
+    # --- the new index -----------------------------------------------------------------------------
+
+    def _keep(self, pack_id: bytes, blobs: Sequence[PackedBlob]) -> None:
+        self._batch.append((pack_id, blobs))
+        self._batch_blobs += len(blobs)
+        if self._batch_blobs >= index.MAX_FILE_BLOBS:
+            self._save()
+
+    def _save(self) -> None:
+        if self._batch:
             self._confirm()
-            made.add(index.save_file(self._bank, self._key, batch))
-        for file_id in files:
-            if file_id not in made:
-                self._confirm()
-                failpoint("repository.index.before_delete")
-                self._bank.delete(index.PREFIX + file_id)
-                failpoint("repository.index.after_delete")
+            self._made.add(index.save_file(self._bank, self._key, self._batch))
+            self._batch, self._batch_blobs = [], 0

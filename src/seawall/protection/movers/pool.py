@@ -37,6 +37,9 @@ _ENVIRONMENT: Final = (
     "COVERAGE_PROCESS_START",
 )  # fmt: skip
 
+ALLOCATOR: Final = {"MALLOC_ARENA_MAX": "1"}
+"""The C library otherwise keeps what each thread has given back, some 30 MiB of a mover, and is no faster."""
+
 # How long an orphaned mover has to notice that its service is gone.
 _ORPHAN_S: Final = 10.0
 
@@ -61,7 +64,7 @@ class Mover:
             [sys.executable, "-m", "seawall.protection.movers.main", str(self.scratch)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | ALLOCATOR,
             bufsize=0,
         )
         assert self._process.stdin is not None
