@@ -27,6 +27,7 @@ from bench.engine_ground import (
     WORKERS,
     count_of,
     database_of,
+    due_soon,
     engine_of,
     executor_of,
     fill,
@@ -113,7 +114,7 @@ def running(database: Database) -> Iterator[Wakeup]:
 def burst(count: int) -> tuple[list[float], float]:
     """(seconds from due to started, sorted; ends a second) of no-ops due at one instant."""
     with database_of("sqlite") as database:
-        due_at = database.clock.now() + timedelta(seconds=2, milliseconds=count / 5)
+        due_at = due_soon(count)
         fill(database, count, due_at=due_at)
         with running(database):
             if database.clock.now() > due_at:

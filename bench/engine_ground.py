@@ -93,6 +93,11 @@ def opened(where: Any) -> Iterator[Database]:
 # --- rows --------------------------------------------------------------------------------------
 
 
+def due_soon(count: int) -> datetime:
+    """An instant by which ``count`` rows are stored on a busy machine, too."""
+    return SystemClock().now() + timedelta(seconds=3, milliseconds=count / 2)
+
+
 def fill(database: Database, count: int, *, due_at: datetime, is_own: bool = False) -> None:
     """``count`` triggers that fire every hour and are due at ``due_at`` for the first time, each with a no-op
     operation. All have the same properties; with ``is_own`` (on the minute only) each has some of its own."""

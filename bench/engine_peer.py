@@ -11,7 +11,7 @@ import logging
 import pickle
 import threading
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from apscheduler.events import EVENT_JOB_SUBMITTED
@@ -21,7 +21,7 @@ from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-from bench.engine_ground import WORKERS, database_of, wait_for
+from bench.engine_ground import WORKERS, database_of, due_soon, wait_for
 from seawall.runtime.clock import SystemClock
 
 _clock = SystemClock()
@@ -53,9 +53,9 @@ def peer_burst(kind: str, count: int) -> PeerBurst:
         scheduler = BackgroundScheduler(
             jobstores={"default": store}, executors={"default": ThreadPoolExecutor(WORKERS)}, timezone="UTC"
         )
-        due_at = _clock.now() + timedelta(seconds=2, milliseconds=count / 5)
         store.jobs_t.create(database.engine)
-        with database.engine.connect() as connection:
+        due_at = due_soon(count)
+        with database.exclusive("bench.jobs") as connection:
             connection.execute(
                 store.jobs_t.insert(), [_row(scheduler, number, due_at) for number in range(count)]
             )
@@ -68,9 +68,9 @@ def peer_burst(kind: str, count: int) -> PeerBurst:
 
         # Told once all that was due is handed over and stored.
         scheduler.add_listener(note, EVENT_JOB_SUBMITTED)
+        scheduler.start()
         if _clock.now() > due_at:
             raise SystemExit(f"{count} jobs could not be stored before they were due")
-        scheduler.start()
         try:
             wait_for("the peer's jobs", lambda: fired.is_set() and len(_begun) == count)
         finally:
