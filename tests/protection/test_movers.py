@@ -16,7 +16,7 @@ import pytest
 
 from seawall.core.errors import CancelledError, InvalidInputError, LeaseLostError, MoverDiedError, StateError
 from seawall.protection.movers import frames
-from seawall.protection.movers.pool import MoverPool
+from seawall.protection.movers.pool import Mover, MoverPool
 
 PASSWORD = "a password of the tests"
 
@@ -133,6 +133,23 @@ def test_no_secret_stands_in_the_arguments_or_the_environment_of_a_mover(
         )
     assert PASSWORD.encode() not in said
     assert len(made["format_id"]) == 64
+
+
+def test_a_mover_has_its_temporary_files_in_the_data_folder_unless_told_otherwise(
+    pool: MoverPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TMPDIR", raising=False)
+    with pool.use(never) as mover:
+        mover.call("open", {"place": place(tmp_path / "bank")})
+        expected = f"TMPDIR={mover.scratch.parent}".encode()
+        assert expected in Path(f"/proc/{mover.pid}/environ").read_bytes().split(b"\0")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    mover = Mover(tmp_path / "scratch")
+    try:
+        mover.call("open", {"place": place(tmp_path / "bank")})
+        assert f"TMPDIR={tmp_path}".encode() in Path(f"/proc/{mover.pid}/environ").read_bytes().split(b"\0")
+    finally:
+        mover.end()
 
 
 def test_an_error_with_fields_survives_the_pipe() -> None:

@@ -64,7 +64,9 @@ class Mover:
             [sys.executable, "-m", "seawall.protection.movers.main", str(self.scratch)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | ALLOCATOR,
+            env={"TMPDIR": str(scratch)}  # on a disk, which the system's folder need not be
+            | {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+            | ALLOCATOR,
             bufsize=0,
         )
         assert self._process.stdin is not None
