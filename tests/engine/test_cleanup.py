@@ -124,22 +124,19 @@ def test_the_same_expired_ones_are_tried_again_after_an_hour_and_others_at_once(
     operation = keeping(ground, max_backups=1)
     for days in (2, 1):
         checkpoint(ground, operation.id, days_ago=days)
+    made = cleanup(ground)
     for _ in range(3):
-        clean(ground)
-        ground.database.write(
-            "test.fail",
-            lambda tx: tx.connection.execute(runs.update().values(state="failed", ended_at=tx.now)),
-        )
+        made.run(ground.clock.now())
+        end_runs(ground, "failed", "the bank is away")
         ground.clock.advance(60)
     assert len(ground.runs()) == 1
+    assert list(made.faults.values()) == ["the bank is away"]
     checkpoint(ground, operation.id, days_ago=3)
-    clean(ground)
+    made.run(ground.clock.now())
     assert len(ground.runs()) == 2
-    ground.database.write(
-        "test.fail", lambda tx: tx.connection.execute(runs.update().values(state="failed", ended_at=tx.now))
-    )
+    end_runs(ground, "failed")
     ground.clock.advance(3600)
-    clean(ground)
+    made.run(ground.clock.now())
     assert len(ground.runs()) == 3
 
 
@@ -167,6 +164,88 @@ def test_a_delete_that_nobody_goes_on_with_is_finished(ground: Ground) -> None:
     begun = checkpoint(ground, None, days_ago=1, status="deleting")
     clean(ground)
     assert [run.definition for run in ground.runs()] == [{"checkpoint_id": begun}]
+
+
+def end_runs(ground: Ground, state: str, reason: str | None = None) -> None:
+    query = runs.update().where(runs.c.ended_at.is_(None))
+    ground.database.write(
+        "test.end",
+        lambda tx: tx.connection.execute(query.values(state=state, reason=reason, ended_at=tx.now)),
+    )
+
+
+def recorded(ground: Ground) -> list[tuple[str, str, dict[str, Any]]]:
+    query = sa.select(audit.c.action, audit.c.object_id, audit.c.details).where(
+        audit.c.object_type == "clean_up"
+    )
+    return [(row[0], row[1], row[2]) for row in ground.database.read(lambda c: c.execute(query).all())]
+
+
+def test_a_delete_that_fails_is_no_cleaning_and_is_tried_again_ever_more_seldom(
+    ground: Ground, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    ground.plan(PLAN, PROVIDER)
+    old = checkpoint(ground, None, days_ago=8, status="error")
+    made, tried_at = cleanup(ground), []
+    for minute in range(0, 8 * 60, 5):
+        before = len(ground.runs())
+        made.run(ground.clock.now())
+        if len(ground.runs()) > before:
+            tried_at.append(minute)
+        end_runs(ground, "failed", "the bank is away")
+        ground.clock.advance(300)
+    assert tried_at == [0, 60, 180, 420]
+    said = [line for line in caplog.text.splitlines() if "failed_checkpoints" in line]
+    assert not [line for line in said if "cleaned up" in line]
+    assert made.faults == {f"failed_checkpoints: delete of checkpoint {old}": "the bank is away"}
+    assert [(action, old in name, details["reason"]) for action, name, details in recorded(ground)] == [
+        ("fail", True, "the bank is away")
+    ]
+    assert caplog.text.count("the bank is away") == 1
+
+
+def test_a_failed_delete_is_tried_once_a_day_at_the_least_and_its_recovery_is_said(ground: Ground) -> None:
+    ground.plan(PLAN, PROVIDER)
+    old = checkpoint(ground, None, days_ago=8, status="error")
+    made = cleanup(ground)
+    for _ in range(9):
+        made.run(ground.clock.now())
+        end_runs(ground, "failed", "the bank is away")
+        ground.clock.advance(DAY)
+    assert len(ground.runs()) == 9
+    made.run(ground.clock.now())
+    end_runs(ground, "success")
+    gone = checkpoint_table.update().where(checkpoint_table.c.id == old).values(status="deleted")
+    ground.database.write("test.gone", lambda tx: tx.connection.execute(gone))
+    made.run(ground.clock.now())
+    assert made.faults == {}
+    assert [action for action, _, _ in recorded(ground)] == ["fail", "recover"]
+
+
+def test_what_a_failing_target_cleans_besides_is_cleaned(ground: Ground) -> None:
+    ground.plan(PLAN, PROVIDER)
+    checkpoint(ground, None, days_ago=8, status="error")
+    made = cleanup(ground)
+    made.run(ground.clock.now())
+    end_runs(ground, "failed", "the bank is away")
+    other = checkpoint(ground, None, days_ago=9, status="error")
+    made.run(ground.clock.now())
+    (run,) = ground.runs(state="queued")
+    assert run.definition == {"checkpoint_id": other}
+
+
+def test_a_maintain_that_fails_is_tried_again_ever_more_seldom(ground: Ground) -> None:
+    repository(ground)
+    ground.clock.advance(DAY)
+    made = cleanup(ground)
+    for _ in range(8):
+        made.run(ground.clock.now())
+        end_runs(ground, "failed", "the bank is away")
+        ground.clock.advance(3600)
+    # At 0, 1, 3 and 7 hours.
+    assert len(ground.runs()) == 4
+    assert list(made.faults.values()) == ["the bank is away"]
 
 
 def repository(ground: Ground) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import takewhile
 
 import sqlalchemy as sa
 
 from seawall.core.records import Checkpoint, Json
-from seawall.core.states import LIVE_RUN_STATES, CheckpointStatus, RunKind
+from seawall.core.states import LIVE_RUN_STATES, CheckpointStatus, RunKind, RunState
 from seawall.db import checkpoints as checkpoint_rows
 from seawall.db.dialect import among
 from seawall.db.session import Tx
@@ -85,14 +86,46 @@ def retention_scopes(
     return [RetentionScope(*row) for row in connection.execute(query)]
 
 
-def has_live_run(connection: sa.Connection, *, subject_id: str, operation_type: str) -> bool:
-    """Whether a run of this kind of work waits or works for the subject."""
-    query = sa.select(runs.c.row).where(
-        runs.c.subject_id == subject_id,
-        runs.c.operation_type == operation_type,
-        among(runs.c.state, LIVE_RUN_STATES),
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """What has become of the clean-up's runs of one kind of work for one subject."""
+
+    is_live: bool
+    """Whether one waits or works, or one of somebody else's for the same."""
+    failures: int
+    """How many in a row have not succeeded, up to ``MOST_ATTEMPTS``."""
+    ended_at: datetime | None
+    """When the newest one ended."""
+    reason: str
+    """Why the newest one failed."""
+
+
+# So many are looked at: nobody waits longer after more failures than these.
+MOST_ATTEMPTS = 8
+
+
+def attempts(connection: sa.Connection, *, subject_id: str, operation_type: str, occurrence: str) -> Attempts:
+    """Those whose occurrences begin so, the newest ones."""
+    is_live = among(runs.c.state, LIVE_RUN_STATES)
+    is_own = sa.and_(runs.c.kind == RunKind.SYSTEM, runs.c.occurrence.startswith(occurrence, autoescape=True))
+    query = (
+        sa.select(is_live, runs.c.state, runs.c.ended_at, runs.c.reason)
+        .where(
+            runs.c.subject_id == subject_id, runs.c.operation_type == operation_type, sa.or_(is_live, is_own)
+        )
+        .order_by(runs.c.row.desc())
+        .limit(MOST_ATTEMPTS)
     )
-    return connection.execute(query.limit(1)).first() is not None
+    found = connection.execute(query).all()
+    if any(is_live for is_live, *_ in found):
+        return Attempts(True, 0, None, "")
+    failed = list(takewhile(lambda one: one.state != RunState.SUCCESS, found))
+    return Attempts(
+        False,
+        len(failed),
+        found[0].ended_at if found else None,
+        (failed[0].reason or failed[0].state) if failed else "",
+    )
 
 
 def failed_checkpoints(connection: sa.Connection, before: datetime) -> list[FailedCheckpoint]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -50,31 +50,39 @@ class CleanUp:
         )
         self.holder = holder
         self.faults: dict[str, str] = {}
-        """Target -> why its last pass failed; empty when all is well."""
+        """What fails, a target or what one of its runs was to do, and why; empty when all is well."""
 
     def run(self, _expected_at: datetime) -> datetime:
         """One pass; when the next one is due."""
         for target in self._targets:
             try:
-                cleaned = self._clean(target)
-            except Exception as error:  # noqa: BLE001 - one target that fails must not stop the others (M6)
-                self._failed(target, error)
+                failing = self._clean(target)
+            except Exception as error:  # one target that fails must not stop the others (M6)
+                log.error("a clean-up failed and is repeated", target=target.name, exc_info=error)
+                self._fails(target.name, safe_text(error))
             else:
-                self._went_well(target, cleaned)
+                if failing is not None:
+                    self._went_well(target, failing)
         return self._clock.now() + self._interval
 
-    def _clean(self, target: Target) -> int:
-        total = 0
-        position = 0
+    def _clean(self, target: Target) -> dict[str, str] | None:
+        """What its runs have failed at; None when another engine cleans it."""
+        cleaned = runs = position = 0
+        failing: dict[str, str] = {}
         for _ in range(_MOST_CHUNKS):
             done = self._database.write("cleanup.target", self._chunk(target, position))
             if done is None:
-                break
-            total += done.cleaned
+                return None
+            cleaned, runs = cleaned + done.cleaned, runs + done.runs
+            failing |= {f"{target.name}: {what}": reason for what, reason in done.failing.items()}
             if done.next_position is None:
                 break
             position = done.next_position
-        return total
+        if cleaned:
+            log.info("cleaned up", target=target.name, items=cleaned)
+        if runs:
+            log.info("runs were made that clean up", target=target.name, runs=runs)
+        return failing
 
     def _chunk(self, target: Target, position: int) -> Callable[[Tx], Done | None]:
         def call(tx: Tx) -> Done | None:
@@ -82,32 +90,36 @@ class CleanUp:
             if not leases.acquire(tx, f"cleanup:{target.name}", self.holder, until):
                 return None
             done = target.clean(tx, position)
-            if done.has_new_runs:
+            if done.runs:
                 tx.after_commit(self._wakeup.notify)
             return done
 
         return call
 
-    def _failed(self, target: Target, error: Exception) -> None:
-        """Recorded once, when it begins to fail; the log says so each time."""
-        reason = safe_text(error)
-        log.error("a clean-up failed and is repeated", target=target.name, exc_info=error)
-        is_new = target.name not in self.faults
-        self.faults[target.name] = reason
+    def _fails(self, name: str, reason: str) -> None:
+        """Recorded once, when it begins to fail."""
+        is_new = name not in self.faults
+        self.faults[name] = reason
         if is_new:
-            self._record("fail", target, reason)
+            self._record("fail", name, reason)
 
-    def _went_well(self, target: Target, cleaned: int) -> None:
-        if cleaned:
-            log.info("cleaned up", target=target.name, items=cleaned)
-        if (reason := self.faults.pop(target.name, None)) is not None:
-            self._record("recover", target, reason)
+    def _went_well(self, target: Target, failing: Mapping[str, str]) -> None:
+        for name, reason in failing.items():
+            if name not in self.faults:
+                log.error(
+                    "a run that was to clean up failed; it is tried again later", what=name, reason=reason
+                )
+            self._fails(name, reason)
+        mine = [name for name in self.faults if name == target.name or name.startswith(f"{target.name}: ")]
+        for name in mine:
+            if name not in failing:
+                self._record("recover", name, self.faults.pop(name))
 
-    def _record(self, action: str, target: Target, reason: str) -> None:
+    def _record(self, action: str, name: str, reason: str) -> None:
         try:
             self._database.write(
                 "cleanup.record",
-                lambda tx: audit.record(tx, None, action, "clean_up", target.name, {"reason": reason}),
+                lambda tx: audit.record(tx, None, action, "clean_up", name, {"reason": reason}),
             )
         except Exception:  # the database itself may be what fails; ``faults`` and the log still say so
-            log.exception("the failure of a clean-up could not be written down", target=target.name)
+            log.exception("the failure of a clean-up could not be written down", what=name)

@@ -7,8 +7,8 @@ What needs a bank is not done here: it becomes a ``system`` run that any host wi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from seawall.core.retention import RULES, Candidate, decide, parse_retention
 from seawall.core.states import SERVICE_DOWN_AFTER, RunKind
 from seawall.db import checkpoints, cleanup_rows, events, leases, outbox, run_rows, runs, services
 from seawall.db.audit import SYSTEM_USER
-from seawall.db.cleanup_rows import RetentionScope
+from seawall.db.cleanup_rows import FailedCheckpoint, RetentionScope
 from seawall.db.runs import NewRun
 from seawall.runtime.logging import get_logger
 
@@ -29,7 +29,8 @@ log = get_logger(__name__)
 
 _CHUNK = 500
 _RETENTION = ("retention_protect", "retention")
-# A run that was of no use is not repeated sooner than this.
+# A run that was of no use is not repeated sooner than this; after each failure in a row twice as late, up to
+# a day.
 _REPEAT = timedelta(hours=1)
 _DAY = timedelta(days=1)
 # After deletes a repository is maintained sooner: what they freed is to be free.
@@ -44,10 +45,14 @@ _OUTBOX = timedelta(days=7)
 class Done:
     """What one transaction of a target did."""
 
-    cleaned: int
+    cleaned: int = 0
+    """How many rows it removed or ended itself."""
+    runs: int = 0
+    """How many runs it has made, which are to clean what needs a bank."""
+    failing: Mapping[str, str] = field(default_factory=dict)
+    """What its runs have failed at so far, and why: tried again later."""
     next_position: int | None = None
     """Go on from here; None when the target is clean."""
-    has_new_runs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ def _notice_silent(tx: Tx, _position: int) -> Done:
     """Services that were killed are down, and told to be: nobody else can say it."""
     for service in services.notice_dead(tx, before=tx.now - SERVICE_DOWN_AFTER):
         log.warning("a service is down", service=service)
-    return Done(0)
+    return Done()
 
 
 def _end_interrupted(tx: Tx, _position: int) -> Done:
@@ -94,10 +99,8 @@ def _end_interrupted(tx: Tx, _position: int) -> Done:
 def _expire(tx: Tx, position: int) -> Done:
     """A ``retention`` run for each scope in which something has expired, by age or by count (I6)."""
     scopes = cleanup_rows.retention_scopes(tx.connection, _RETENTION, after_row=position, limit=_CHUNK)
-    new = [run for scope in scopes if (run := _retention_run(tx, scope)) is not None]
-    runs.insert_all(tx, new)
     following = scopes[-1].row if len(scopes) == _CHUNK else None
-    return Done(len(new), following, has_new_runs=bool(new))
+    return _ask(tx, [_retention_run(tx, scope) for scope in scopes], following)
 
 
 def _retention_run(tx: Tx, scope: RetentionScope) -> NewRun | None:
@@ -114,9 +117,7 @@ def _retention_run(tx: Tx, scope: RetentionScope) -> NewRun | None:
     there = checkpoints.in_scope(tx.connection, plan_id=scope.plan_id, scheduled_operation_id=of_operation)
     candidates = [Candidate(one.id, one.created_at, one.status, one.verified_at, one.pinned) for one in there]
     expired = sorted(one.id for one in decide(retention, candidates, now=tx.now) if not one.is_kept)
-    if not expired or cleanup_rows.has_live_run(
-        tx.connection, subject_id=scope.operation_id, operation_type="retention"
-    ):
+    if not expired:
         return None
     definition: dict[str, Any] = {
         "plan_id": scope.plan_id,
@@ -145,38 +146,29 @@ def _retention_run(tx: Tx, scope: RetentionScope) -> NewRun | None:
 def _delete_failed(tx: Tx, _position: int, *, age: timedelta) -> Done:
     """A ``delete`` run for each checkpoint that has been in ``error`` for longer than ``age``."""
     found = cleanup_rows.failed_checkpoints(tx.connection, tx.now - age)
-    new = [
-        _delete_run(tx, one.checkpoint.id, one.checkpoint.project_id, one.checkpoint.plan_id, one.host)
-        for one in found
-    ]
-    return _inserted(tx, new)
+    return _ask(tx, [_delete_run(tx, one) for one in found])
 
 
 def _finish_deletes(tx: Tx, _position: int) -> Done:
     """A ``delete`` run for each delete that was begun and that no run goes on with."""
     found = cleanup_rows.abandoned_deletes(tx.connection)
-    new = [
-        _delete_run(tx, one.checkpoint.id, one.checkpoint.project_id, one.checkpoint.plan_id, one.host)
-        for one in found
-    ]
-    return _inserted(tx, new)
+    return _ask(tx, [_delete_run(tx, one) for one in found])
 
 
-def _delete_run(tx: Tx, checkpoint_id: str, project_id: str, plan_id: str, host: str | None) -> NewRun | None:
-    if cleanup_rows.has_live_run(tx.connection, subject_id=checkpoint_id, operation_type="delete"):
-        return None
+def _delete_run(tx: Tx, found: FailedCheckpoint) -> NewRun:
+    checkpoint = found.checkpoint
     return NewRun(
-        project_id=project_id,
+        project_id=checkpoint.project_id,
         user_id=SYSTEM_USER,
         kind=RunKind.SYSTEM,
         subject_type="checkpoint",
-        subject_id=checkpoint_id,
+        subject_id=checkpoint.id,
         occurrence=f"delete {_bucket(tx.now, _REPEAT)}",
         operation_type="delete",
-        definition={"checkpoint_id": checkpoint_id},
+        definition={"checkpoint_id": checkpoint.id},
         expected_at=tx.now,
-        plan_id=plan_id,
-        host=host,
+        plan_id=checkpoint.plan_id,
+        host=found.host,
     )
 
 
@@ -184,9 +176,7 @@ def _maintain(tx: Tx, _position: int) -> Done:
     """A ``maintain`` run for each repository, once a day, or sooner after deletes."""
     found = cleanup_rows.due_repositories(tx.connection, now=tx.now, every=_DAY, after_deletes=_AFTER_DELETES)
     new = [
-        None
-        if cleanup_rows.has_live_run(tx.connection, subject_id=one.id, operation_type="maintain")
-        else NewRun(
+        NewRun(
             project_id=one.project_id,
             user_id=SYSTEM_USER,
             kind=RunKind.SYSTEM,
@@ -200,13 +190,31 @@ def _maintain(tx: Tx, _position: int) -> Done:
         )
         for one in found
     ]
-    return _inserted(tx, new)
+    return _ask(tx, new)
 
 
-def _inserted(tx: Tx, new: list[NewRun | None]) -> Done:
-    found = [one for one in new if one is not None]
-    runs.insert_all(tx, found)
-    return Done(len(found), has_new_runs=bool(found))
+def _ask(tx: Tx, wanted: Iterable[NewRun | None], next_position: int | None = None) -> Done:
+    """Make those runs whose turn it is: none for the same lives, and the last one is long enough ago."""
+    new, failing = [], {}
+    for run in wanted:
+        if run is None:
+            continue
+        # Without the stretch of time that it was made in: those before count.
+        same = run.occurrence.rpartition(" ")[0] + " "
+        tried = cleanup_rows.attempts(
+            tx.connection, subject_id=run.subject_id, operation_type=run.operation_type, occurrence=same
+        )
+        if tried.failures:
+            what = f"{run.operation_type} of {run.subject_type.replace('_', ' ')} {run.subject_id}"
+            failing[what] = tried.reason
+        if not tried.is_live and (tried.ended_at is None or tried.ended_at + _wait(tried.failures) <= tx.now):
+            new.append(run)
+    runs.insert_all(tx, new)
+    return Done(runs=len(new), failing=failing, next_position=next_position)
+
+
+def _wait(failures: int) -> timedelta:
+    return min(_REPEAT * (1 << max(failures - 1, 0)), _DAY)
 
 
 # --- rows --------------------------------------------------------------------------------------
@@ -214,7 +222,7 @@ def _inserted(tx: Tx, new: list[NewRun | None]) -> Done:
 
 def _delete_runs(tx: Tx, position: int, *, age: timedelta) -> Done:
     count = cleanup_rows.delete_old_runs(tx, before=tx.now - age, limit=_CHUNK)
-    return Done(count, position + 1 if count == _CHUNK else None)
+    return Done(count, next_position=position + 1 if count == _CHUNK else None)
 
 
 def _remove_leases(tx: Tx, _position: int) -> Done:
@@ -231,7 +239,7 @@ def _remove_idempotency_keys(tx: Tx, _position: int) -> Done:
 
 def _remove_receipts(tx: Tx, position: int, *, age: timedelta) -> Done:
     count = events.delete_receipts(tx, before=tx.now - age, limit=_CHUNK)
-    return Done(count, position + 1 if count == _CHUNK else None)
+    return Done(count, next_position=position + 1 if count == _CHUNK else None)
 
 
 def _trim_outbox(tx: Tx, _position: int) -> Done:
