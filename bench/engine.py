@@ -10,13 +10,11 @@ for smaller runs.
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 
-from bench.engine_bursts import SMALL_BURST, show_bursts
-from bench.engine_ground import BURST, FIRES, ROUNDS, TRIGGERS, is_postgresql_there
+from bench.engine_bursts import show_bursts
+from bench.engine_ground import BURST, FIRES, ROUNDS, SMALL_BURST, TRIGGERS, is_postgresql_there
 from bench.engine_million import show_million
-from bench.engine_peer import peer_burst
 from bench.engine_rates import show_rates
 from seawall.runtime.logging import set_up_logging
 
@@ -37,11 +35,7 @@ def main() -> None:
     if is_postgresql_there(*_NEED_POSTGRESQL):
         kinds += ("postgresql",)
     if "rates" in parts:
-        peers = {
-            kind: statistics.median(peer_burst(kind, SMALL_BURST).fires_per_s for _ in range(ROUNDS))
-            for kind in kinds
-        }
-        show_rates(kinds, peers)
+        show_rates(kinds)
     if "bursts" in parts:
         show_bursts()
     if "million" in parts:

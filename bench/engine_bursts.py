@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from bench.engine_ground import (
     BURST,
     ROUNDS,
+    SMALL_BURST,
     WORKERS,
     count_of,
     database_of,
@@ -43,7 +44,6 @@ from seawall.operation_engine.dispatcher import Dispatcher
 from seawall.runtime.wakeup import Wakeup
 from seawall.sdk.testing.operation_suite import RecordingProtection
 
-SMALL_BURST = min(1000, BURST)
 LONE = int(os.environ.get("BENCH_LONE", "15"))
 _ENDED = sa.select(runs.c.row).where(runs.c.state == "success")
 

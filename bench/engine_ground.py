@@ -22,7 +22,7 @@ from uuid import UUID, uuid4
 import psycopg
 import sqlalchemy as sa
 
-from seawall.db import services
+from seawall.db import due, services
 from seawall.db.dialect import is_postgresql
 from seawall.db.session import Database, Tx
 from seawall.db.tables import metadata, runs, to_micros
@@ -39,6 +39,7 @@ FIRES = int(os.environ.get("BENCH_FIRES", "30000"))
 """How many triggers are due when the rate of claims is measured."""
 BURST = int(os.environ.get("BENCH_BURST", "10000"))
 """How many no-ops are due at one instant, in the larger of the two bursts."""
+SMALL_BURST = min(1000, BURST)
 TRIGGERS = int(os.environ.get("BENCH_TRIGGERS", "1000000"))
 PROJECT = str(uuid4())
 WORKERS = 8
@@ -224,6 +225,16 @@ def engine_of(database: Database, wakeup: Wakeup) -> OperationEngineService:
         database, clock=database.clock, wakeup=wakeup, host="bench", poll_s=1, cleanup_interval_s=60,
         keep_runs_days=90, error_checkpoint_days=7,
     )  # fmt: skip
+
+
+def claim_all(database: Database, engine: OperationEngineService) -> None:
+    """What the engine's loop does when it is woken, until nothing is due; also where another engine holds the
+    last of it."""
+    while True:
+        engine._claim(database.clock.now())
+        next_at = database.read(due.next_due_at)
+        if next_at is None or next_at > database.clock.now():
+            return
 
 
 def service_row(database: Database) -> int:

@@ -31,6 +31,7 @@ from pydantic import SecretStr
 from bench.engine_ground import (
     ROUNDS,
     TRIGGERS,
+    claim_all,
     count_of,
     database_of,
     engine_of,
@@ -40,7 +41,6 @@ from bench.engine_ground import (
     peak_mib,
     wait_for,
 )
-from bench.engine_rates import claim_all
 from bench.figure import show, tell
 from seawall.db.session import Database
 from seawall.db.tables import runs, triggers

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import sys
 
-from bench.engine_ground import engine_of, opened
-from bench.engine_rates import claim_all
+from bench.engine_ground import claim_all, engine_of, opened
 from seawall.db import due
 from seawall.runtime.database_url import DatabaseUrl
 from seawall.runtime.wakeup import Wakeup

@@ -2,6 +2,7 @@
 """How many runs a second claims make: one engine, the limit of the database, and two engines at once.
 
 ``engine.fire_rate.*``: claim + rows + advance by the engine's own claim loop, until nothing is due.
+Beside it the peer's, of fewer jobs: it needs a transaction for each.
 ``engine.fire_rate_of_limit.*``: over the limit, which is the same rows written, and the same triggers
 advanced, by bare set-based SQL in transactions of the same size, in the same run.
 ``engine.fire_rate_own_schedules.*``: the same when every trigger has a schedule of its own, which the process
@@ -19,14 +20,14 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from bench.engine_ground import FIRES, ROUNDS, count_of, database_of, engine_of, fill
+from bench.engine_ground import FIRES, ROUNDS, SMALL_BURST, claim_all, count_of, database_of, engine_of, fill
+from bench.engine_peer import peer_burst
 from bench.figure import show, tell
 from seawall.db import due
 from seawall.db.dialect import is_postgresql
@@ -34,7 +35,6 @@ from seawall.db.session import Database, Tx
 from seawall.db.tables import runs, to_micros
 from seawall.operation_engine import claim
 from seawall.operation_engine.claim import BATCH
-from seawall.operation_engine.service import OperationEngineService
 from seawall.runtime.database_url import DatabaseUrl
 from seawall.runtime.wakeup import Wakeup
 
@@ -53,24 +53,26 @@ class Rate:
     """A run."""
 
 
-def show_rates(kinds: tuple[str, ...], peers: Mapping[str, float]) -> None:
-    """``peers``: the fires a second of another scheduler, by kind of database."""
+def show_rates(kinds: tuple[str, ...]) -> None:
     rates: dict[str, list[Rate]] = defaultdict(list)
     own: dict[str, list[float]] = defaultdict(list)
     limits: dict[str, list[float]] = defaultdict(list)
+    peers: dict[str, list[float]] = defaultdict(list)
     speedups = []
     for _ in range(ROUNDS):
         for kind in kinds:
             rates[kind].append(rate(kind))
             limits[kind].append(limit(kind))
+            peers[kind].append(peer_burst(kind, SMALL_BURST).fires_per_s)
             own[kind].append(rate(kind, is_own=True).per_s)
         if "postgresql" in kinds:
             speedups.append(seconds_of_processes(1) / seconds_of_processes(2))
     for kind in kinds:
         found, bare = statistics.median(one.per_s for one in rates[kind]), statistics.median(limits[kind])
+        peer = statistics.median(peers[kind])
         show(
             f"engine.fire_rate.{kind}", found, "runs/s", GOALS[kind], at_least=True,
-            peer="APScheduler 3", peer_value=peers[kind], ratio=found / peers[kind],
+            peer="APScheduler 3", peer_value=peer, ratio=found / peer,
         )  # fmt: skip
         show(
             f"engine.fire_rate_of_limit.{kind}", found / bare, "ratio", _OF_LIMIT, at_least=True,
@@ -95,16 +97,6 @@ def fill_due(database: Database, *, is_own: bool = False) -> None:
     """``FIRES`` triggers that are due, each once."""
     now = database.clock.now()
     fill(database, FIRES, due_at=now.replace(second=0, microsecond=0), is_own=is_own)
-
-
-def claim_all(database: Database, engine: OperationEngineService) -> None:
-    """What the engine's loop does when it is woken, until nothing is due; also where another engine holds the
-    last of it."""
-    while True:
-        engine._claim(database.clock.now())
-        next_at = database.read(due.next_due_at)
-        if next_at is None or next_at > database.clock.now():
-            return
 
 
 def rate(kind: str, *, is_own: bool = False) -> Rate:
