@@ -381,14 +381,15 @@ def _look_up_by_index(connection: sa.Connection) -> None:
     """For this transaction: what a claim joins are a few rows of large tables, whatever PostgreSQL believes.
 
     It cannot know how many records a parameter holds, and may read all triggers and operations there are for
-    each of the statements.
+    each of the statements, or compile one that it takes for a long one.
     """
     if is_postgresql(connection):
         connection.exec_driver_sql(_BY_INDEX)
 
 
 _BY_INDEX = "SELECT " + ", ".join(
-    f"set_config('enable_{way}', 'off', true)" for way in ("hashjoin", "mergejoin", "seqscan")
+    f"set_config('{name}', 'off', true)"
+    for name in ("enable_hashjoin", "enable_mergejoin", "enable_seqscan", "jit")
 )
 
 
