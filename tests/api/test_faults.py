@@ -97,6 +97,11 @@ def test_odd_paths_and_queries_are_refused(ground: Ground, path: str) -> None:
     assert ground.ask("GET", path, role=role).status_code in (400, 404, 405)
 
 
+def test_a_query_without_a_name_is_named_all_the_same(ground: Ground) -> None:
+    (error,) = ground.refused(400, "GET", "/plans?=x")["errors"]
+    assert error["field"] == "query"
+
+
 @pytest.mark.parametrize("number", ["0", "-1", "x", "9" * 30, "9223372036854775807"])
 def test_a_service_id_is_a_number_that_the_database_knows(ground: Ground, number: str) -> None:
     body = {"status": "enabled"}

@@ -44,9 +44,18 @@ def test_a_paused_trigger_says_why_and_resumes(ground: Ground) -> None:
     paused = ground.call("POST", f"{path}/pause", body)["trigger_info"]
     assert (paused["paused_reason"], paused["paused_until_at"]) == ("moving house", "2030-01-01T00:00:00Z")
     assert ground.call("POST", f"{path}/resume")["trigger_info"]["paused_at"] is None
-    for wrong in ({"until": "2020-01-01T00:00:00Z"}, {"until": "2030-01-01T00:00:00"}, {"until": "soon"}):
-        ground.refused(400, "POST", f"{path}/pause", wrong)
+    for wrong in ("2020-01-01T00:00:00Z", "2030-01-01T00:00:00", "soon", "9999-12-31T23:59:59-01:00"):
+        fault = ground.refused(400, "POST", f"{path}/pause", {"until": wrong})
+        assert [one["field"] for one in fault["errors"]] == ["until"]
     ground.refused(404, "POST", f"/triggers/{uuid.uuid4()}/resume")
+
+
+@pytest.mark.parametrize("until", [4102444800, 4102444800000, "4102444800", 1.5, True, "2030-01-01"])
+def test_a_number_is_no_time_because_its_unit_would_be_guessed(ground: Ground, until: object) -> None:
+    path = f"/triggers/{ground.trigger()['id']}/pause"
+    (error,) = ground.refused(400, "POST", path, {"until": until})["errors"]
+    assert error["field"] == "until"
+    assert "must be a time with its zone" in error["message"]
 
 
 def test_a_preview_has_words_and_times_and_makes_nothing(ground: Ground) -> None:

@@ -100,6 +100,14 @@ def test_a_repeat_under_the_same_key_fires_once_whatever_its_time(ground: Ground
     assert len(_runs(ground)) == 2
 
 
+def test_a_key_that_can_be_none_is_named(ground: Ground) -> None:
+    answer = _fire(ground, _trigger(ground), key="two words")
+    assert answer.status_code == 400
+    (error,) = content_of(answer)["errors"]
+    assert error["field"] == "Idempotency-Key"
+    assert "no spaces" in error["message"]
+
+
 def test_a_repeat_never_makes_way_for_itself(ground: Ground) -> None:
     """``cancel_running`` would cancel the very run that the event has made."""
     trigger = _trigger(ground)

@@ -71,6 +71,8 @@ def asked(
         raise error
     policy.require(caller, request.scope["route"].name)
     for name, value in (*request.path_params.items(), *request.query_params.multi_items()):
+        if not name:
+            raise InvalidInputError.of("query", f"={value}", "must have a name before each =")
         if "\x00" in name or "\x00" in str(value):
             raise InvalidInputError.of(name, value, "must be text without NUL")
     return Asked(caller, ports_of(request), request)

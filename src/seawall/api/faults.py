@@ -58,6 +58,9 @@ _RULES = {
     "uuid_parsing": "must be a UUID",
     "uuid_type": "must be a UUID",
     "none_required": "must be null",
+    "datetime_parsing": "must be a time with its zone, e.g. 2026-03-01T02:00:00Z",
+    "datetime_from_date_parsing": "must be a time with its zone, e.g. 2026-03-01T02:00:00Z",
+    "timezone_aware": "must be a time with its zone, e.g. 2026-03-01T02:00:00Z",
 }
 
 

@@ -69,7 +69,7 @@ def update_plan(plan_id: UuidText, body: PlanUpdateBody, asked: AskedDep) -> Pla
     return PlanAnswer(plan=PlanView.of(plan))
 
 
-@router.delete("/{plan_id}")
+@router.delete("/{plan_id}", response_class=Response)
 def delete_plan(plan_id: UuidText, asked: AskedDep) -> Response:
     asked.ports.catalogue.delete_plan(asked.caller, plan_id)
     return Response(media_type="application/json")

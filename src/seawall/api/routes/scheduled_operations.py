@@ -97,7 +97,7 @@ def update_operation(operation_id: UuidText, body: OperationUpdateBody, asked: A
     return OperationAnswer(scheduled_operation=OperationView.of(operation))
 
 
-@router.delete("/scheduled_operations/{operation_id}")
+@router.delete("/scheduled_operations/{operation_id}", response_class=Response)
 def delete_operation(operation_id: UuidText, asked: AskedDep) -> Response:
     asked.ports.schedules.delete_operation(asked.caller, operation_id)
     return Response(media_type="application/json")

@@ -101,7 +101,7 @@ def update_trigger(trigger_id: UuidText, body: TriggerUpdateBody, asked: AskedDe
     return TriggerAnswer(trigger_info=TriggerView.of(trigger))
 
 
-@router.delete("/{trigger_id}")
+@router.delete("/{trigger_id}", response_class=Response)
 def delete_trigger(trigger_id: UuidText, asked: AskedDep) -> Response:
     asked.ports.schedules.delete_trigger(asked.caller, trigger_id)
     return Response(media_type="application/json")

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from seawall.api.asked import ports_of
 from seawall.api.schemas.triggers import FiredAnswer
+from seawall.core.errors import InvalidInputError
 from seawall.operation_engine.events.signatures import is_key
 from seawall.operation_engine.events.webhooks import SignedRequest
 
@@ -41,7 +42,8 @@ async def fire_trigger(
 ) -> FiredAnswer:
     """Fire a webhook trigger. The signature stands in place of a token; see docs/events.md."""
     if idempotency_key and not is_key(idempotency_key):
-        raise HTTPException(400, "the Idempotency-Key must be printable ASCII without spaces")
+        rule = "must have 1 to 255 printable ASCII characters and no spaces"
+        raise InvalidInputError.of("Idempotency-Key", idempotency_key, rule)
     signed = SignedRequest(
         project_id, trigger_id, seawall_signature, seawall_timestamp, idempotency_key, body
     )

@@ -8,7 +8,15 @@ import uuid
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+)
 
 MAX_NAME = 255
 
@@ -62,6 +70,28 @@ def _check_map(value: dict[str, Any]) -> dict[str, Any]:
 Name = Annotated[str, Field(max_length=MAX_NAME), AfterValidator(_check_name)]
 Description = Annotated[str, Field(max_length=MAX_NAME), AfterValidator(_check_description)]
 UuidText = Annotated[str, AfterValidator(_check_uuid), Field(json_schema_extra={"format": "uuid"})]
+_MOMENT_RULE = "must be a time with its zone, e.g. 2026-03-01T02:00:00Z"
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
+
+
+def _check_moment(value: Any) -> Any:
+    # A bare number would be taken as seconds, or as milliseconds, since 1970, by its size.
+    if not isinstance(value, str) or not _MOMENT.match(value):
+        raise ValueError(_MOMENT_RULE)
+    return value
+
+
+def _to_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must lie in the years 1 to 9999 of UTC") from None
+
+
+Moment = Annotated[
+    AwareDatetime, Field(strict=False), BeforeValidator(_check_moment), AfterValidator(_to_utc)
+]
+"""A time in a request; in UTC once it was read."""
 Map = Annotated[dict[str, Any], AfterValidator(_check_map)]
 
 

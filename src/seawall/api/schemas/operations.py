@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from seawall.api.schemas.common import (
     AnswerModel,
@@ -13,6 +13,7 @@ from seawall.api.schemas.common import (
     Envelope,
     Instant,
     Map,
+    Moment,
     Name,
     NextLink,
     RequestModel,
@@ -106,8 +107,8 @@ class OperationsAnswer(AnswerModel):
 
 
 class BackfillBody(Envelope):
-    start: Annotated[AwareDatetime, Field(strict=False)]
-    end: Annotated[AwareDatetime, Field(strict=False)]
+    start: Moment
+    end: Moment
     dry_run: bool = False
 
 

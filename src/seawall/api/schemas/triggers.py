@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from seawall.api.schemas.common import (
     AnswerModel,
@@ -13,6 +13,7 @@ from seawall.api.schemas.common import (
     Envelope,
     Instant,
     Map,
+    Moment,
     Name,
     NextLink,
     RequestModel,
@@ -44,7 +45,7 @@ class TriggerUpdateBody(Envelope):
 
 class PauseBody(Envelope):
     reason: Description = ""
-    until: Annotated[AwareDatetime, Field(strict=False)] | None = None
+    until: Moment | None = None
 
 
 class PreviewBody(Envelope):
