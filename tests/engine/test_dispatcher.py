@@ -462,6 +462,50 @@ def test_what_does_not_end_within_the_grace_is_handed_back_and_goes_on_elsewhere
     assert [one.text for one in ground.schedules.run_log(ground.caller, run.id)] == ["said before"]
 
 
+def test_a_stop_in_order_says_nothing_of_a_take_over(
+    ground: Ground, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    begun = threading.Event()
+
+    def hold(definition: Json, context: OperationContext) -> None:
+        begun.set()
+        context.wait(3600)
+
+    ground.call("hold", hold)
+    fire(ground, call="hold")
+    made = ground.dispatcher()
+    assert begun.wait(10)
+    made.stop(0)
+    ground.until(lambda: "a run is handed back" in caplog.text)
+    assert "taken over" not in caplog.text
+
+
+def test_a_lease_that_ended_unnoticed_is_not_called_a_take_over(
+    ground: Ground, caplog: pytest.LogCaptureFixture
+) -> None:
+    work = held(ground)
+    fire(ground, call="hold")
+    ground.dispatcher()
+    assert work.begun.wait(10)
+    ground.clock.advance(LEASE_S * 10)
+    ground.until(lambda: "its lease ended" in caplog.text, step_s=0.1)
+    work.let_go.set()
+    ground.until(lambda: ground.states() == ["success"], step_s=0.5)
+    assert "taken over" not in caplog.text
+
+
+def test_a_real_take_over_says_so(ground: Ground, caplog: pytest.LogCaptureFixture) -> None:
+    work = held(ground)
+    fire(ground, call="hold")
+    ground.dispatcher()
+    assert work.begun.wait(10)
+    other = runs.update().values(fence=7)
+    ground.database.write("test.take_over", lambda tx: tx.connection.execute(other))
+    ground.until(lambda: "was taken over" in caplog.text, step_s=0.5)
+    work.let_go.set()
+
+
 def test_what_ends_within_the_grace_is_recorded(ground: Ground) -> None:
     begun, let_go = threading.Event(), threading.Event()
 

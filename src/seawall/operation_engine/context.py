@@ -82,6 +82,8 @@ class RunContext:
         self._progress: Json | None = None
         self._lines: list[tuple[int, datetime, str, str]] = []
         self._dropped = 0
+        self.is_handed_back = False
+        """Whether it must stop because this process stops in order."""
         self.journal = StepJournal(database, claimed, steps)
         self._timeout_at = claimed.started_at + timedelta(seconds=claimed.timeout_s)
         self._lease_until = lease_until
@@ -164,7 +166,7 @@ class RunContext:
             lambda connection: runs.has_lease(connection, row=row, fence=fence, now=self._clock.now())
         )
         if not is_mine:
-            self.lose_lease()
+            self._stop(LeaseLostError(f"run {self.run_id} was taken over, or its lease ended"))
         self.check()
 
     def wait(self, seconds: float) -> None:
@@ -225,8 +227,13 @@ class RunContext:
                 callback()
 
     def lose_lease(self) -> None:
-        """Somebody else goes on with it, or will."""
-        self._stop(LeaseLostError(f"run {self.run_id} was taken over, or its lease has ended"))
+        """It was taken over: somebody else goes on with it, or will."""
+        self._stop(LeaseLostError(f"run {self.run_id} was taken over"))
+
+    def hand_back(self) -> None:
+        """This process stops: somebody else goes on with it. No take-over."""
+        self.is_handed_back = True
+        self._stop(LeaseLostError(f"run {self.run_id} is handed back: the process that ran it stops"))
 
     def renewed(self, lease_until: float) -> None:
         """Its lease now lasts until this reading of the monotonic clock."""
@@ -263,7 +270,7 @@ class RunContext:
         if self._why is None:
             if self._clock.monotonic() > self._lease_until:
                 # The process slept or the database was away: somebody else may have taken it over (I3).
-                self.lose_lease()
+                self._stop(LeaseLostError(f"run {self.run_id} is not gone on with here: its lease ended"))
             elif self._clock.now() > self._timeout_at:
                 self._stop(TimedOutError(f"it took longer than its timeout of {self._claimed.timeout_s} s"))
 

@@ -185,7 +185,7 @@ class Dispatcher:
         self._is_draining = True
         left = self._executor.shutdown(grace_s=grace_s)
         for running in self._holding():
-            running.context.lose_lease()
+            running.context.hand_back()
         if left:
             log.warning("runs are handed back: they did not end within the grace period", run_ids=left)
         self._is_ending = True

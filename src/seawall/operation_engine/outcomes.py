@@ -112,8 +112,14 @@ def _storable(result: Any) -> Json | None:
 
 def _of_error(claimed: ClaimedRun, context: RunContext, error: BaseException) -> Outcome | None:
     why = context.why
-    if isinstance(error, LeaseLostError) or isinstance(why, LeaseLostError):
-        log.warning("a run was taken over while it was carried out", run_id=claimed.id, fence=claimed.fence)
+    lost = why if isinstance(why, LeaseLostError) else error
+    if isinstance(lost, LeaseLostError):
+        if context.is_handed_back:
+            log.info("a run is handed back", run_id=claimed.id, fence=claimed.fence)
+        else:
+            log.warning(
+                "the work on a run ends here", run_id=claimed.id, fence=claimed.fence, reason=str(lost)
+            )
         return None
     if isinstance(why, CancelledError):
         return Outcome(claimed.row, claimed.fence, RunState.CANCELLED, reason=_cancelled(why, error))
