@@ -19,6 +19,9 @@ from seawall.db import plans, tokens
 from seawall.db.idempotency import IdempotencyKeys
 from seawall.operation_engine.events.webhooks import Webhooks
 from seawall.operation_engine.schedules import Schedules
+from seawall.protection.downloads import Downloads
+from seawall.protection.flow_ground import Ground as ProtectionGround
+from seawall.protection.movers.pool import MoverPool
 from seawall.runtime.registry import PluginKind, load_plugins
 from seawall.sdk.operation import Operation
 from seawall.wiring.broker import FiguresOf
@@ -71,6 +74,7 @@ class Ground:
         self.ports = Ports(
             schedules=self.schedules,
             catalogue=self.below.catalogue,
+            downloads=Downloads(self._below_downloads(folder)),
             services=self.services,
             tokens=tokens.Tokens(self.database),
             idempotency=IdempotencyKeys(self.database),
@@ -88,7 +92,22 @@ class Ground:
 
     def close(self) -> None:
         self.http.close()
+        self.movers.close()
         self.database.close()
+
+    def _below_downloads(self, folder: Path) -> ProtectionGround:
+        below = self.below
+        self.movers = MoverPool(1, scratch=folder / "scratch")
+        return ProtectionGround(
+            below.database,
+            below.clock,
+            below.install_key,
+            below.providers,
+            below.allowlist,
+            self.movers,
+            "here",
+            15.0,
+        )
 
     def _let_in(self, project_id: str, role: Role) -> str:
         token = tokens.new_token()

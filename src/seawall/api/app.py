@@ -17,6 +17,7 @@ from seawall.api.ports import Ports
 from seawall.api.routes import (
     checkpoints,
     discovery,
+    files,
     metrics,
     plans,
     protectables,
@@ -35,6 +36,7 @@ _COLLECTIONS = (
     plans.router,
     providers.router,
     checkpoints.router,
+    files.router,
     protectables.router,
     triggers.router,
     scheduled_operations.router,

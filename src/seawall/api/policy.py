@@ -27,6 +27,8 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "show_provider": _READERS,
     "list_checkpoints": _READERS,
     "show_checkpoint": _READERS,
+    "list_checkpoint_files": _RESTORERS,
+    "download_checkpoint_files": _RESTORERS,
     "create_checkpoint": _OPERATORS,
     "update_checkpoint": _OPERATORS,
     "delete_checkpoint": _OPERATORS,

@@ -31,6 +31,7 @@ from seawall.core.records import (
 )
 from seawall.core.schedule import PreviewedTime
 from seawall.operation_engine.events.webhooks import SignedRequest
+from seawall.protection.downloads import ArchiveFormat, Download, StoredFile
 from seawall.sdk.clock import Clock
 from seawall.sdk.protection import Instance
 
@@ -229,12 +230,31 @@ class CataloguePort(Protocol):
     def list_restores(self, caller: Caller, query: ListQuery) -> Page[Restore]: ...
 
 
+class DownloadsPort(Protocol):
+    """See ``protection.downloads``."""
+
+    def files(
+        self,
+        caller: Caller,
+        provider_id: str,
+        checkpoint_id: str,
+        *,
+        path: bytes,
+        limit: int,
+        marker: bytes = b"",
+    ) -> tuple[Sequence[StoredFile], bool]: ...
+    def download(
+        self, caller: Caller, provider_id: str, checkpoint_id: str, *, path: bytes, format: ArchiveFormat
+    ) -> Download: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
     """Everything that the API needs."""
 
     schedules: SchedulesPort
     catalogue: CataloguePort
+    downloads: DownloadsPort
     services: ServicesPort
     tokens: TokensPort
     idempotency: IdempotencyPort

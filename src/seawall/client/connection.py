@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlencode
 
 import httpx
 import orjson
@@ -25,6 +27,7 @@ from seawall.core.errors import (
 
 Json = dict[str, Any]
 _TIMEOUT_S = 60.0
+_STREAM_TIMEOUT_S = 300.0
 
 
 class Connection:
@@ -53,22 +56,22 @@ class Connection:
         self,
         method: str,
         path: str,
+        /,
         body: Mapping[str, Any] | None = None,
         *,
         headers: Mapping[str, str] | None = None,
         **query: Any,
     ) -> Json:
-        """One request below ``/v1/<project>``.
+        """One request below ``/v1/<project>``; values of ``query`` may be bytes.
 
         The error that the service raised for what it refused, ``ServiceUnreachableError``
         when it did not answer: whether a change was made is then unknown.
         """
-        sent = {name: value for name, value in query.items() if value is not None}
         content = None if body is None else orjson.dumps(body)
         kind = {} if content is None else {"Content-Type": "application/json"}
         try:
             answer = self._client.request(
-                method, path, content=content, params=sent, headers={**kind, **(headers or {})}
+                method, _target(path, query), content=content, headers={**kind, **(headers or {})}
             )
         except httpx.TransportError as error:
             raise ServiceUnreachableError(
@@ -77,6 +80,27 @@ class Connection:
         if answer.is_success:
             return dict(orjson.loads(answer.content)) if answer.content else {}
         raise _fault(answer)
+
+    @contextmanager
+    def stream(self, path: str, /, **query: Any) -> Iterator[Iterator[bytes]]:
+        """The bytes of an answer, piece by piece.
+
+        Errors as ``call``; when it breaks off, the iterator raises ``ServiceUnreachableError``: what came is
+        not whole.
+        """
+        begun = False
+        try:
+            with self._client.stream(
+                "GET", _target(path, query), headers={"Accept": "*/*"}, timeout=_STREAM_TIMEOUT_S
+            ) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise _fault(answer)
+                begun = True
+                yield answer.iter_raw()
+        except httpx.TransportError as error:
+            what = "broke off in the middle of its answer" if begun else "does not answer"
+            raise ServiceUnreachableError(f"{self._url} {what}: {error or type(error).__name__}") from error
 
     def items(self, path: str, many: str, **query: Any) -> Iterator[Json]:
         """All items of a list, page after page."""
@@ -88,6 +112,15 @@ class Connection:
             if not page.get(f"{many}_links") or not found:
                 return
             marker = str(found[-1]["id"])
+
+
+def _target(path: str, query: Mapping[str, Any]) -> str:
+    given = {
+        name: str(value).lower() if isinstance(value, bool) else value
+        for name, value in query.items()
+        if value is not None
+    }
+    return f"{path}?{urlencode(given)}" if given else path
 
 
 def _fault(answer: httpx.Response) -> SeawallError:

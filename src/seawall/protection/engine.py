@@ -6,10 +6,12 @@ Every call works for one run, may be repeated after a crash, and moves bytes onl
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from seawall.core.errors import NotFoundError
 from seawall.core.records import Checkpoint, Json
+from seawall.protection.downloads import HELD_S, Downloads
 from seawall.protection.expiry import Expiry
 from seawall.protection.flow import ProtectFlow
 from seawall.protection.flow_ground import Ground
@@ -73,6 +75,11 @@ class ProtectionEngine:
     def maintain(self, context: OperationContext, *, repository_id: str) -> Json:
         """Remove stale locks and what nobody needs, reconcile rows with the bank (I5)."""
         return MaintainFlow(self._ground, context, repository_id=repository_id).run()
+
+    def downloads(self, movers: MoverPool) -> Downloads:
+        """What gives files of checkpoints out, by movers that serve nothing else."""
+        lease_s = max(self._ground.lease_s, HELD_S)
+        return Downloads(replace(self._ground, movers=movers, lease_s=lease_s))
 
     def place_of(self, repository_id: str) -> Json:
         """Where a repository lies and what opens it, for a mover. It holds secrets: never log it (I10)."""

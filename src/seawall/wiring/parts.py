@@ -19,6 +19,7 @@ from seawall.operation_engine.schedules import Schedules
 from seawall.protection.allowlist import AllowList
 from seawall.protection.catalogue import Catalogue
 from seawall.protection.catalogue_plans import PlanSources
+from seawall.protection.downloads import AT_ONCE, Downloads
 from seawall.protection.engine import ProtectionEngine
 from seawall.protection.movers.pool import MoverPool
 from seawall.protection.providers import Providers
@@ -44,8 +45,9 @@ class Parts:
 
     def close(self) -> None:
         """End the movers that nobody has ended, and the database."""
-        if "movers" in self.__dict__:
-            self.movers.close()
+        for name in ("movers", "download_movers"):
+            if name in self.__dict__:
+                getattr(self, name).close()
         self.database.close()
 
     # --- plugins and operator files -----------------------------------------------------------
@@ -78,6 +80,14 @@ class Parts:
     @cached_property
     def movers(self) -> MoverPool:
         return MoverPool(self.settings.movers, scratch=self.settings.folder.scratch)
+
+    @cached_property
+    def download_movers(self) -> MoverPool:
+        return MoverPool(AT_ONCE, scratch=self.settings.folder.scratch)
+
+    @cached_property
+    def downloads(self) -> Downloads:
+        return self.protection.downloads(self.download_movers)
 
     @cached_property
     def protection(self) -> ProtectionEngine:

@@ -109,6 +109,7 @@ class Process:
         ports = Ports(
             schedules=parts.schedules,
             catalogue=parts.catalogue,
+            downloads=parts.downloads,
             services=ServiceTable(parts.database),
             tokens=Tokens(parts.database),
             idempotency=IdempotencyKeys(parts.database),

@@ -3,6 +3,7 @@
 
     service -> mover   {"call": name, "arguments": {...}}        one at a time
     mover -> service   {"progress": [bytes, items]}              any number, a few each second
+    mover -> service   {"bytes": n}, then n bytes as they are    any number, of a call that is a stream
     mover -> service   {"ask": "confirm"}                        right before a commit point
     service -> mover   {"go": true}                              its answer; to refuse, the mover is ended
     mover -> service   {"result": {...}} or {"error": {...}}     the end of the call
@@ -24,6 +25,8 @@ from seawall.core.errors import FieldFault, InvalidInputError, RunError, Seawall
 Json = dict[str, Any]
 
 _HEAD: Final = struct.Struct(">I")
+PIECE_BYTES: Final = 256 * 1024
+"""So many bytes of a stream go together, but for the last ones."""
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
 """More is no frame of ours."""
 
@@ -47,19 +50,28 @@ def write(descriptor: int, frame: Json) -> None:
         left = left[os.write(descriptor, left) :]
 
 
+def write_piece(descriptor: int, piece: bytes | memoryview) -> None:
+    """Write a piece of a stream after its frame. ``BrokenPipeError`` as in ``write``."""
+    write(descriptor, {"bytes": len(piece)})
+    left = memoryview(piece)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
 def read(descriptor: int) -> Json | None:
     """The next frame; None when the other side has closed its end, even in the middle of one."""
-    head = _read(descriptor, _HEAD.size)
+    head = read_bytes(descriptor, _HEAD.size)
     if head is None:
         return None
     (length,) = _HEAD.unpack(head)
     if length > MAX_FRAME_BYTES:
         raise RunError(f"a frame of {length} bytes came over the pipe of a mover; that is none of ours")
-    body = _read(descriptor, length)
+    body = read_bytes(descriptor, length)
     return None if body is None else dict(orjson.loads(body))
 
 
-def _read(descriptor: int, length: int) -> bytes | None:
+def read_bytes(descriptor: int, length: int) -> bytes | None:
+    """So many bytes; None when the other side has closed its end before."""
     parts = []
     while length:
         part = os.read(descriptor, min(length, 1 << 20))

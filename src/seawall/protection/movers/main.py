@@ -61,6 +61,14 @@ class Pipe:
             self._shown_at = now
             self.send({"progress": [done_bytes, done_items]})
 
+    def give(self, piece: bytes | memoryview) -> None:
+        """A piece of what is asked for as a stream; waits while the service takes none."""
+        with self._lock:
+            try:
+                frames.write_piece(self._writing, piece)
+            except BrokenPipeError:
+                os._exit(_ORPHANED)
+
     def confirm(self) -> None:
         """Ask the service whether the work is still ours; it ends this process when it is not."""
         self.send({"ask": "confirm"})
@@ -76,7 +84,9 @@ def main() -> None:
     os.dup2(null, 0)
     os.dup2(2, 1)
     pipe = Pipe(reading, writing)
-    worker = Worker(SystemClock(), Path(sys.argv[1]), progress=pipe.progress, confirm=pipe.confirm)
+    worker = Worker(
+        SystemClock(), Path(sys.argv[1]), progress=pipe.progress, confirm=pipe.confirm, give=pipe.give
+    )
     pipe.send({"result": {"pid": os.getpid()}})
     while True:
         request = pipe.next()

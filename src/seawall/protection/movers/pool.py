@@ -139,6 +139,35 @@ class Mover:
         self._is_asked = False
         return found
 
+    def stream(self, name: str, arguments: Mapping[str, Any], *, check: Check = _nothing) -> Iterator[bytes]:
+        """One request that is answered by bytes, in pieces; raises as ``call``, before or between them.
+
+        The process is ended when it is not taken to its end.
+        """
+        self.ask(name, arguments)
+        try:
+            if not self._is_ready:
+                self._answer(check, _nothing, _nothing)
+                self._is_ready = True
+            while "result" not in (frame := self._frame(check)):
+                yield self._piece(frame)
+                check()
+        except _FromMoverError as error:
+            self._is_asked = False
+            raise error.found from error
+        except BaseException:
+            self.end()
+            raise
+        self._is_asked = False
+
+    def _piece(self, frame: Json) -> bytes:
+        if "error" in frame:
+            raise _FromMoverError(frame["error"])
+        found = frames.read_bytes(self._from, frame["bytes"])
+        if found is None:
+            raise self._died()
+        return found
+
     def _send(self, frame: Json) -> None:
         try:
             frames.write(self._to, frame)
@@ -147,11 +176,7 @@ class Mover:
 
     def _answer(self, check: Check, progress: ShowProgress, confirm: Check) -> Json:
         while True:
-            while not self._poll.poll(_LOOK_EVERY_MS):
-                check()
-            frame = frames.read(self._from)
-            if frame is None:
-                raise self._died()
+            frame = self._frame(check)
             if "progress" in frame:
                 progress(*frame["progress"])
                 check()
@@ -162,6 +187,14 @@ class Mover:
                 raise _FromMoverError(frame["error"])
             else:
                 return dict(frame["result"])
+
+    def _frame(self, check: Check) -> Json:
+        while not self._poll.poll(_LOOK_EVERY_MS):
+            check()
+        frame = frames.read(self._from)
+        if frame is None:
+            raise self._died()
+        return frame
 
     def _died(self) -> MoverDiedError | LeaseLostError:
         if self._is_given_up:

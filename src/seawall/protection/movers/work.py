@@ -27,7 +27,7 @@ from seawall.core.errors import (
     StateError,
 )
 from seawall.protection.bank_layers.opening import open_bank
-from seawall.protection.movers import notes
+from seawall.protection.movers import browse, notes
 from seawall.protection.movers.frames import Json, shown
 from seawall.protection.movers.locking import SessionLock
 from seawall.protection.movers.recheck import missing_part
@@ -76,12 +76,14 @@ class Worker:
         *,
         progress: Callable[[int, int], None],
         confirm: Callable[[], None],
+        give: Callable[[bytes], None],
     ) -> None:
         """``scratch`` is this mover's own folder; what lies there tells which lock it holds."""
         self._clock = clock
         self._scratch = scratch
         self._progress = progress
         self._confirm = confirm
+        self._give = give
         self._opened: dict[str, _Open] = {}
         self._session: _Session | None = None
         self._plugins: Plugins[ProtectionPlugin] | None = None
@@ -96,6 +98,8 @@ class Worker:
             "restore": self._call_restore,
             "snapshots": self._call_snapshots,
             "manifest": self._call_manifest,
+            "files": self._call_files,
+            "download": self._call_download,
             "forget": self._call_forget,
             "prune": self._call_prune,
             "unlock": self._call_unlock,
@@ -365,6 +369,29 @@ class Worker:
         found = repository.snapshot(arguments["snapshot_id"])
         node = repository.find(found.tree, f"{MANIFEST_FOLDER}/{MANIFEST_NAME}")
         return {"manifest": b"".join(repository.read_file(node)).decode()}
+
+    def _call_files(self, arguments: Json) -> Json:
+        """The entries of a folder of a snapshot behind ``marker``, and whether there are more."""
+        repository = self._repository(arguments["place"])
+        repository.refresh()
+        return browse.entries(
+            repository,
+            repository.snapshot(arguments["snapshot_id"]).tree,
+            bytes.fromhex(arguments["path"]),
+            limit=arguments["limit"],
+            marker=bytes.fromhex(arguments["marker"]),
+        )
+
+    def _call_download(self, arguments: Json) -> Json:
+        """A folder or file of a snapshot as a tar or zip stream; given out piece by piece."""
+        repository = self._repository(arguments["place"])
+        repository.refresh()
+        tree = repository.snapshot(arguments["snapshot_id"]).tree
+        path = os.fsdecode(bytes.fromhex(arguments["path"]))
+        archive = {"tar": repository.tar, "zip": repository.zip}[arguments["format"]]
+        for piece in browse.pieces(archive(tree, path)):
+            self._give(piece)
+        return {}
 
     def _call_check(self, arguments: Json) -> Json:
         """Whether a snapshot is there, and what of it is missing: every part it needs is asked for."""
