@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operation engine: claims, bursts, a million triggers. On SQLite, and on PostgreSQL where one is found.
 
-    python -m bench.engine [rates] [bursts] [million]
+    python -m bench.engine [rates] [bursts] [million] [sqlite] [postgresql]
 
 Each part says what its figures are. Medians, sides in turns, the peer in the same run; see ``engine_ground``
 for smaller runs.
@@ -17,7 +17,9 @@ from bench.engine_ground import BURST, FIRES, ROUNDS, SMALL_BURST, TRIGGERS, is_
 from bench.engine_million import show_million
 from bench.engine_rates import show_rates
 from seawall.runtime.logging import set_up_logging
+from tests.support.databases import KINDS
 
+_PARTS = {"rates", "bursts", "million"}
 _NEED_POSTGRESQL = (
     "engine.fire_rate.postgresql",
     "engine.fire_rate_of_limit.postgresql",
@@ -28,12 +30,13 @@ _NEED_POSTGRESQL = (
 
 def main() -> None:
     set_up_logging(level="error", form="json")
-    parts = sys.argv[1:] or ["rates", "bursts", "million"]
+    given = set(sys.argv[1:])
+    parts = given & _PARTS or _PARTS
     sizes = {"fires": FIRES, "bursts": [SMALL_BURST, BURST], "triggers": TRIGGERS, "rounds": ROUNDS}
     print(json.dumps({"name": "engine.sizes", **sizes}), flush=True)
-    kinds: tuple[str, ...] = ("sqlite",)
-    if is_postgresql_there(*_NEED_POSTGRESQL):
-        kinds += ("postgresql",)
+    kinds = tuple(kind for kind in KINDS if kind in given) or KINDS
+    if "postgresql" in kinds and not is_postgresql_there(*_NEED_POSTGRESQL):
+        kinds = tuple(kind for kind in kinds if kind != "postgresql")
     if "rates" in parts:
         show_rates(kinds)
     if "bursts" in parts:

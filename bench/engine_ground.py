@@ -136,11 +136,11 @@ def make_due(database: Database, *, due_at: datetime, first: int = 1, every: int
         tx.connection.execute(
             sa.text(
                 f"UPDATE triggers SET next_run_at = :due, fired_through_at = :start, properties = {kind} "
-                "WHERE row >= :first AND row < :first + :every * :count AND (row - :first) % :every = 0"
+                "WHERE row >= :first AND row < :end AND (row - :first) % :every = 0"
             ),
             {
                 "due": to_micros(due_at), "start": to_micros(due_at - _HOUR),
-                "first": first, "every": every, "count": count,
+                "first": first, "every": every, "end": first + every * count,
                 "properties": json.dumps(_hourly(due_at)),
             },
         )  # fmt: skip
