@@ -191,3 +191,16 @@ def test_a_restore_keeps_few_folders_open(far: FarBank, tmp_path: Path) -> None:
     for number in range(1500):
         found = (tmp_path / "target" / f"{number}").stat()
         assert (found.st_mode & 0o777, found.st_mtime_ns) == (0o500 if number % 2 else 0o750, number)
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_an_archive_of_a_large_file_needs_few_requests(far: FarBank, tmp_path: Path, kind: str) -> None:
+    repository = fresh(far)
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "large").write_bytes(os.urandom(20_000_000))
+    _, tree = commit(repository, tmp_path / "source")
+    far.reads.clear()
+    stream = repository.tar(tree) if kind == "tar" else repository.zip(tree)
+    assert sum(map(len, stream)) >= 20_000_000
+    assert len(far.reads) <= 10  # the tree, and two packs in parts of 4 MiB
+    assert far.read_bytes < 21_000_000

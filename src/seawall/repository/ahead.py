@@ -22,7 +22,7 @@ from typing import Final, Self
 
 from seawall.core.errors import DamagedError
 from seawall.repository.pack import BlobType, PackedBlob
-from seawall.repository.reader import Reader
+from seawall.repository.reader import WINDOW_BYTES, Reader
 
 _LARGE_BYTES: Final = 64 * 1024
 
@@ -102,7 +102,7 @@ class Ahead:
     """Use as a context manager, from one thread. Its threads end after the request they are at."""
 
     def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+        self.reader = reader
         self._reach = _NEAR if reader.is_near else _FAR
         self._wants: dict[bytes, _Want] = {}
         self._places: dict[bytes, list[_Want]] = {}
@@ -135,7 +135,7 @@ class Ahead:
         for blob_id in blob_ids:
             want = self._wants.get(blob_id)
             if want is None:
-                location = self._reader.find(blob_id)
+                location = self.reader.find(blob_id)
                 if location is None:
                     continue  # the reader says so when it is taken
                 want = self._wants[blob_id] = _Want(location.blob)
@@ -146,6 +146,17 @@ class Ahead:
     def unplanned(self, blob_ids: Sequence[bytes]) -> Wanted:
         """Data blobs that will hardly be needed; nothing is done for them before they are taken."""
         return Wanted(self, blob_ids, is_planned=False)
+
+    def now(self, blob_ids: Sequence[bytes], size: int) -> Wanted:
+        """The content of one file that is taken at once.
+
+        What is less than a window of the reader is left to that, for it reads neighbours too.
+        """
+        if size < WINDOW_BYTES:
+            return self.unplanned(blob_ids)
+        wanted = self.want(blob_ids, size)
+        self.go()
+        return wanted
 
     def go(self) -> None:
         """Begin to read what was wanted since this was called before."""
@@ -185,7 +196,7 @@ class Ahead:
             if is_open:
                 assert isinstance(content, bytes)
                 return content
-            return self._reader.open(content, want.blob)
+            return self.reader.open(content, want.blob)
         except DamagedError:
             return self.read(blob_id)
         finally:
@@ -193,7 +204,7 @@ class Ahead:
 
     def read(self, blob_id: bytes) -> bytes:
         """A blob from the reader, wherever it stands."""
-        return self._reader.blob(blob_id, BlobType.DATA)
+        return self.reader.blob(blob_id, BlobType.DATA)
 
     def release(self, blob_id: bytes) -> None:
         """One use of a wanted blob less."""
@@ -268,7 +279,7 @@ class Ahead:
         self._changed.notify_all()
 
     def _fill(self, found: _Range) -> None:
-        content = memoryview(self._reader.fetch(found.pack_id, found.offset, found.length))
+        content = memoryview(self.reader.fetch(found.pack_id, found.offset, found.length))
         for want in found.wants:
             start = want.blob.offset - found.offset
             sealed = content[start : start + want.blob.length]
@@ -276,7 +287,7 @@ class Ahead:
                 want.content = sealed
                 continue
             try:
-                opened = self._reader.open(sealed, want.blob)
+                opened = self.reader.open(sealed, want.blob)
             except DamagedError:
                 continue  # as above
             want.is_open = True

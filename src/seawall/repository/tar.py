@@ -15,8 +15,8 @@ from typing import Final
 
 from seawall.core.errors import DamagedError
 from seawall.repository import nodes
+from seawall.repository.ahead import Ahead
 from seawall.repository.nodes import Node
-from seawall.repository.pack import BlobType
 from seawall.repository.reader import Reader
 from seawall.repository.walk import READ_DEPTH
 
@@ -34,16 +34,17 @@ _TYPES: Final = {
 def stream(reader: Reader, node: Node) -> Iterator[bytes]:
     """The tar of one entry and all below; a node without a name is a root, whose entries stand at the top."""
     links: dict[tuple[int, int], bytes] = {}
-    if node.name:
-        yield from _entry(reader, node, b"", links, 0)
-    elif node.subtree is not None:
-        for entry in reader.tree(node.subtree):
-            yield from _entry(reader, entry, b"", links, 0)
+    with Ahead(reader) as ahead:
+        if node.name:
+            yield from _entry(ahead, node, b"", links, 0)
+        elif node.subtree is not None:
+            for entry in reader.tree(node.subtree):
+                yield from _entry(ahead, entry, b"", links, 0)
     yield bytes(2 * _BLOCK)
 
 
 def _entry(
-    reader: Reader, node: Node, above: bytes, links: dict[tuple[int, int], bytes], depth: int
+    ahead: Ahead, node: Node, above: bytes, links: dict[tuple[int, int], bytes], depth: int
 ) -> Iterator[bytes]:
     if not nodes.is_file_name(node.name):
         raise DamagedError(f"{os.fsdecode(above)}: holds a name that no file can have")
@@ -60,12 +61,12 @@ def _entry(
         links[link] = path
     yield header.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
     if node.type == nodes.FILE:
-        yield from _content(reader, node, path)
+        yield from _content(ahead, node, path)
     elif node.subtree is not None:
         if depth >= READ_DEPTH:
             raise DamagedError(f"{os.fsdecode(path)}: lies more than {READ_DEPTH} folders deep")
-        for entry in reader.tree(node.subtree):
-            yield from _entry(reader, entry, path + b"/", links, depth + 1)
+        for entry in ahead.reader.tree(node.subtree):
+            yield from _entry(ahead, entry, path + b"/", links, depth + 1)
 
 
 def _header(node: Node, path: bytes) -> tarfile.TarInfo:
@@ -87,10 +88,9 @@ def _header(node: Node, path: bytes) -> tarfile.TarInfo:
     return header
 
 
-def _content(reader: Reader, node: Node, path: bytes) -> Iterator[bytes]:
+def _content(ahead: Ahead, node: Node, path: bytes) -> Iterator[bytes]:
     length = 0
-    for blob_id in node.content:
-        content = reader.blob(blob_id, BlobType.DATA)
+    for content in ahead.now(node.content, node.size):
         length += len(content)
         if length > node.size:
             break

@@ -23,8 +23,8 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 from seawall.core.errors import DamagedError, StateError
 from seawall.repository import nodes
+from seawall.repository.ahead import Ahead
 from seawall.repository.nodes import Node
-from seawall.repository.pack import BlobType
 from seawall.repository.reader import Reader
 from seawall.repository.walk import MAX_DEPTH
 
@@ -66,19 +66,20 @@ def stream(reader: Reader, node: Node) -> Iterator[bytes]:
     """The zip of one entry and all below; a node without a name is a root, whose entries stand at the top."""
     sink = _Sink()
     archive = ZipFile(sink, "w", ZIP_DEFLATED, compresslevel=_LEVEL)
-    zipped = _Zipped(reader, sink, archive)
-    if node.name:
-        yield from zipped.entry(node, "", 0)
-    elif node.subtree is not None:
-        for entry in reader.tree(node.subtree):
-            yield from zipped.entry(entry, "", 0)
+    with Ahead(reader) as ahead:
+        zipped = _Zipped(ahead, sink, archive)
+        if node.name:
+            yield from zipped.entry(node, "", 0)
+        elif node.subtree is not None:
+            for entry in reader.tree(node.subtree):
+                yield from zipped.entry(entry, "", 0)
     archive.close()
     yield sink.take()
 
 
 class _Zipped:
-    def __init__(self, reader: Reader, sink: _Sink, archive: ZipFile) -> None:
-        self._reader = reader
+    def __init__(self, ahead: Ahead, sink: _Sink, archive: ZipFile) -> None:
+        self._ahead = ahead
         self._sink = sink
         self._archive = archive
 
@@ -97,7 +98,7 @@ class _Zipped:
         if node.subtree is not None:
             if depth >= MAX_DEPTH:
                 raise DamagedError(f"{path}: lies more than {MAX_DEPTH} folders deep")
-            for one in self._reader.tree(node.subtree):
+            for one in self._ahead.reader.tree(node.subtree):
                 yield from self.entry(one, path + "/", depth + 1)
 
     def _info(self, node: Node, path: str) -> ZipInfo:
@@ -123,8 +124,7 @@ class _Zipped:
     def _file(self, node: Node, path: str, info: ZipInfo) -> Iterator[bytes]:
         length = 0
         with self._archive.open(info, "w", force_zip64=node.size >= _LARGE_BYTES) as file:
-            for blob_id in node.content:
-                content = self._reader.blob(blob_id, BlobType.DATA)
+            for content in self._ahead.now(node.content, node.size):
                 length += len(content)
                 if length > node.size:
                     break
