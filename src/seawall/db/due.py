@@ -258,12 +258,13 @@ _MAKING_WAY = f"""
     scheduled_operation_id IN (
         SELECT o.id FROM d CROSS JOIN scheduled_operations AS o
         WHERE {_OWN} AND o.overlap = '{{policy}}' AND d.l = 1 AND d.s = 0)
-    AND kind IN ({_SCHEDULED}) AND state IN ({_LIVE})"""
+    AND kind IN ({_SCHEDULED}) AND state IN ({_LIVE})
+    AND (reason IS NULL OR reason <> '{CATCHING_UP}')"""
 
 _REPLACE = f"""
     WITH d AS MATERIALIZED ({{source}})
     UPDATE runs SET state = 'skipped_overlap', reason = 'a newer one took its place', ended_at = :now
-    WHERE state = 'queued' AND started_at IS NULL AND (reason IS NULL OR reason <> '{CATCHING_UP}')
+    WHERE state = 'queued' AND started_at IS NULL
     AND {_MAKING_WAY.format(policy="queue_one")}"""
 
 _CANCEL_WAITING = f"""
