@@ -111,7 +111,7 @@ def one_trigger(connection: sa.Connection, trigger_id: str) -> DueTrigger | None
 def _taken(connection: sa.Connection, query: sa.Select[Any]) -> list[DueTrigger]:
     """All that a decision looks up and writes comes after this, in the same transaction."""
     _look_up_by_index(connection)
-    return list(map(DueTrigger._make, connection.execute(query)))
+    return list(map(DueTrigger._make, connection.execute(query).all()))
 
 
 def next_due_at(connection: sa.Connection) -> datetime | None:
