@@ -189,7 +189,7 @@ def test_a_temporary_file_that_was_cut_off_is_an_error_and_no_unknown_blob(
     found.add_file("x", [_pack(1, list(range(100)))])
     for number in os.listdir("/proc/self/fd"):
         place = f"/proc/self/fd/{number}"
-        if os.path.lexists(place) and os.readlink(place).startswith(f"{tmp_path}/seawall-index-"):
+        if os.path.lexists(place) and os.readlink(place).startswith(f"{tmp_path}/seawall-spool-"):
             os.truncate(place, 0)
     with pytest.raises(OSError, match="cut off"):
         found.has(_id(5), BlobType.DATA)

@@ -6,7 +6,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -92,6 +93,10 @@ def _many(count: int) -> list[str]:
     ]
 
 
+def _read(sealed: bytes) -> Callable[[int, int], bytes]:
+    return lambda start, end: sealed[start:end]
+
+
 def _grown(encoded: list[str]) -> SealedTree | bytes:
     found: list[SealedTree | bytes] = []
 
@@ -116,7 +121,7 @@ def test_a_large_tree_is_the_blob_that_it_would_be_as_a_whole() -> None:
     content = open_blob(KEY, sealed, blob)
     assert content == nodes.encode_tree(encoded)
     assert hashlib.sha256(content).digest() == grown.id
-    assert b"".join(open_pieces(KEY, sealed, blob)) == content
+    assert b"".join(open_pieces(KEY, _read(sealed), blob)) == content
     check_blob(KEY, sealed, blob)
 
 
@@ -133,10 +138,10 @@ def test_a_damaged_large_tree_is_found_before_anything_is_taken() -> None:
     damaged[len(damaged) // 2] ^= 1
     sealed = bytes(damaged)
     with pytest.raises(DamagedError, match="wrong tag"):
-        open_pieces(KEY, sealed, blob)
+        open_pieces(KEY, _read(sealed), blob)
     assert not opens(KEY, sealed, blob)
     with pytest.raises(DamagedError, match="are there"):
-        open_pieces(KEY, sealed[:-1], blob)
+        check_blob(KEY, sealed[:-1], blob)
 
 
 def test_a_large_tree_under_another_name_or_length_is_damage() -> None:
@@ -150,12 +155,12 @@ def test_a_large_tree_under_another_name_or_length_is_damage() -> None:
     ):
         blob = PackedBlob(blob_id, BlobType.TREE, 0, len(sealed), unpacked)
         with pytest.raises(DamagedError, match=r"another id|longer|shorter"):
-            list(open_pieces(KEY, sealed, blob))
+            list(open_pieces(KEY, _read(sealed), blob))
         with pytest.raises(DamagedError):
             check_blob(KEY, sealed, blob)
     plain = KEY.seal(bytes(LARGE_BYTES + 5))
     blob = PackedBlob(hashlib.sha256(bytes(LARGE_BYTES + 5)).digest(), BlobType.TREE, 0, len(plain), 0)
-    assert b"".join(open_pieces(KEY, plain, blob)) == bytes(LARGE_BYTES + 5)
+    assert b"".join(open_pieces(KEY, _read(plain), blob)) == bytes(LARGE_BYTES + 5)
 
 
 def test_more_than_a_reader_takes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,3 +216,24 @@ def test_a_folder_of_many_files_is_stored_reused_checked_pruned_and_restored(tmp
     )
     assert (tmp_path / "target" / "00000007").read_bytes() == b"7"
     assert (tmp_path / "target" / "inner" / os.fsdecode(b"\xff")).read_bytes() == b"odd"
+
+
+def test_a_large_tree_is_read_without_room_for_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank = DictBank()
+    repository = Repository.init(bank, passwords=["p"], now=NOW)
+    with repository.writer(Unlocked()) as writer:
+        tree = writer.save_tree(_many(20_000))
+        writer.flush()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    first = list(repository.nodes(tree.hex()))
+    assert len(first) == 20_000
+    assert os.listdir(tmp_path) == []
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    assert list(repository.nodes(tree.hex())) == first
+    ((key, content),) = [(key, value) for key, value in bank.objects.items() if key.startswith("data/")]
+    for damaged, words in ((content[:5000], "are there"), (b"x" + content[1:], "wrong tag")):
+        bank.objects[key] = damaged
+        with pytest.raises(DamagedError, match=words):
+            repository.nodes(tree.hex())

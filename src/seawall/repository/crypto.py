@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -23,6 +23,7 @@ from seawall.core.errors import DamagedError
 NONCE_BYTES = 16
 TAG_BYTES = 16
 OVERHEAD_BYTES = NONCE_BYTES + TAG_BYTES
+Read = Callable[[int, int], bytes | memoryview]
 PIECE_BYTES = 1024 * 1024
 """What is sealed or opened piece by piece goes in pieces of about this length."""
 
@@ -64,32 +65,36 @@ class Key:
     def open(self, sealed: bytes | memoryview, what: str) -> bytes:
         """Check the tag and decrypt; ``DamagedError`` naming ``what`` when the tag is wrong."""
         view = memoryview(sealed)
+        if len(view) < OVERHEAD_BYTES:
+            raise DamagedError(f"{what}: {len(view)} bytes are too short to be sealed data")
+        nonce = bytes(view[:NONCE_BYTES])
+        text = view[NONCE_BYTES:-TAG_BYTES]
         contexts = self._contexts
-        nonce, text = self._checked(view, what)
+        try:
+            Poly1305.verify_tag(self.mac_r + contexts.block.update(nonce), text, bytes(view[-TAG_BYTES:]))
+        except InvalidSignature:
+            raise DamagedError(f"{what}: the bytes are not what was written (wrong tag)") from None
         contexts.stream.reset_nonce(nonce)
         return contexts.stream.update(text)
 
-    def open_pieces(self, sealed: bytes | memoryview, what: str) -> Iterator[bytes]:
-        """As ``open``, in pieces; the tag of the whole is checked before this returns."""
-        view = memoryview(sealed)
-        nonce, text = self._checked(view, what)
-        stream = Cipher(algorithms.AES(self.encrypt_key), modes.CTR(nonce)).decryptor()
-        return (
-            stream.update(text[start : start + PIECE_BYTES]) for start in range(0, len(text), PIECE_BYTES)
-        )
+    def open_pieces(self, read: Read, length: int, what: str) -> Iterator[bytes]:
+        """As ``open``, in pieces; the tag of the whole is checked before this returns.
 
-    def _checked(self, view: memoryview, what: str) -> tuple[bytes, memoryview]:
-        """Nonce and ciphertext of a sealed message whose tag is right."""
-        if len(view) < OVERHEAD_BYTES:
-            raise DamagedError(f"{what}: {len(view)} bytes are too short to be sealed data")
-        nonce, text = bytes(view[:NONCE_BYTES]), view[NONCE_BYTES:-TAG_BYTES]
+        ``read`` gives the bytes of the sealed message from one place up to another, the same each time.
+        """
+        if length < OVERHEAD_BYTES:
+            raise DamagedError(f"{what}: {length} bytes are too short to be sealed data")
+        nonce, end = bytes(read(0, NONCE_BYTES)), length - TAG_BYTES
+        tag = Poly1305(self.mac_r + self._contexts.block.update(nonce))
+        pieces = [(at, min(at + PIECE_BYTES, end)) for at in range(NONCE_BYTES, end, PIECE_BYTES)]
+        for piece in pieces:
+            tag.update(read(*piece))
         try:
-            Poly1305.verify_tag(
-                self.mac_r + self._contexts.block.update(nonce), text, bytes(view[-TAG_BYTES:])
-            )
+            tag.verify(bytes(read(end, length)))
         except InvalidSignature:
             raise DamagedError(f"{what}: the bytes are not what was written (wrong tag)") from None
-        return nonce, text
+        stream = Cipher(algorithms.AES(self.encrypt_key), modes.CTR(nonce)).decryptor()
+        return (stream.update(read(*piece)) for piece in pieces)
 
     def derive(self, purpose: str) -> bytes:
         """32 bytes that depend on this key and a purpose, and tell nothing about the key."""

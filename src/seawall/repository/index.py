@@ -14,12 +14,8 @@ when no file names it any more (``is_named``), so that a writer can say which pa
 
 from __future__ import annotations
 
-import errno
 import itertools
-import os
 import struct
-import tempfile
-import weakref
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,6 +27,7 @@ from seawall.repository import codec
 from seawall.repository.codec import parse_id
 from seawall.repository.crypto import Key
 from seawall.repository.pack import BlobType, PackedBlob, pack_key, read_header
+from seawall.repository.spool import InMemory, OnDisk
 from seawall.sdk.bank import Bank
 from seawall.sdk.failpoints import failpoint
 
@@ -59,42 +56,6 @@ class Location:
     blob: PackedBlob
 
 
-class _InMemory:
-    """Records in the memory of this process."""
-
-    def __init__(self) -> None:
-        self._content = bytearray()
-
-    def append(self, content: bytes) -> None:
-        self._content += content
-
-    def read(self, start: int, end: int) -> bytes:
-        return bytes(self._content[start:end])
-
-
-class _OnDisk:
-    """Records in a temporary file without a name: nobody else can reach it, and it ends with the process."""
-
-    def __init__(self) -> None:
-        self._handle, name = tempfile.mkstemp(prefix="seawall-index-")
-        weakref.finalize(self, os.close, self._handle)
-        os.unlink(name)
-
-    def append(self, content: bytes) -> None:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(self._handle, rest) :]
-
-    def read(self, start: int, end: int) -> bytes:
-        content = os.pread(self._handle, end - start, start)
-        while len(content) < end - start:
-            more = os.pread(self._handle, end - start - len(content), start + len(content))
-            if not more:  # to go on would be to take blobs for unknown ones
-                raise OSError(errno.EIO, "the temporary file of the index has been cut off")
-            content += more
-        return content
-
-
 class _Segment:
     """Sorted records and the table that finds them; immutable."""
 
@@ -103,15 +64,15 @@ class _Segment:
         fresh.sort()
         self.count: int = len(fresh) + sum(segment.count for segment in former)
         self._bits = min(max((self.count // _BUCKET).bit_length(), 1), _MAX_FANOUT_BITS)
-        self._records: _InMemory | _OnDisk = _InMemory()
+        self._records: InMemory | OnDisk = InMemory()
         if self.count < ON_DISK_FROM:
             self._fill(fresh, former)
             return
         try:
-            self._records = _OnDisk()
+            self._records = OnDisk()
             self._fill(fresh, former)
         except OSError:  # no room there; memory it costs then
-            self._records = _InMemory()
+            self._records = InMemory()
             self._fill(fresh, former)
 
     def _fill(self, fresh: Sequence[bytes], former: Sequence[_Segment]) -> None:

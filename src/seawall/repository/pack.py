@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from seawall.core.errors import DamagedError
 from seawall.repository import codec
-from seawall.repository.crypto import OVERHEAD_BYTES, Key
+from seawall.repository.crypto import OVERHEAD_BYTES, Key, Read
 from seawall.sdk.bank import Bank
 
 TARGET_BYTES: Final = 16 * 1024 * 1024
@@ -99,16 +99,15 @@ def open_blob(key: Key, sealed: bytes | memoryview, blob: PackedBlob) -> bytes:
     return content
 
 
-def open_pieces(key: Key, sealed: bytes | memoryview, blob: PackedBlob) -> Iterator[bytes]:
+def open_pieces(key: Key, read: Read, blob: PackedBlob) -> Iterator[bytes]:
     """The content of a stored blob in pieces, for one too large to be held.
 
-    That somebody with the key wrote these bytes is checked before this returns; that the content is the one
-    of this id only when the last piece was taken. ``DamagedError`` both times.
+    ``read`` gives its stored bytes from one place up to another, the same each time. That somebody with the
+    key wrote them is checked before this returns; that the content is the one of this id only when the last
+    piece was taken. ``DamagedError`` both times.
     """
     what = f"blob {blob.id.hex()[:16]}"
-    if len(sealed) != blob.length:
-        raise DamagedError(f"{what}: {len(sealed)} of {blob.length} bytes are there")
-    pieces = key.open_pieces(sealed, what)
+    pieces = key.open_pieces(read, blob.length, what)
     return _confirmed(codec.decompress_pieces(pieces, what) if blob.unpacked else pieces, blob, what)
 
 
@@ -129,11 +128,12 @@ def _confirmed(pieces: Iterator[bytes], blob: PackedBlob, what: str) -> Iterator
 
 def check_blob(key: Key, sealed: bytes | memoryview, blob: PackedBlob) -> None:
     """``DamagedError`` when a stored blob is not whole."""
-    if blob.size < LARGE_BYTES:
+    if blob.size < LARGE_BYTES or len(sealed) != blob.length:
         open_blob(key, sealed, blob)
-    else:
-        for _ in open_pieces(key, sealed, blob):
-            pass
+        return
+    view = memoryview(sealed)
+    for _ in open_pieces(key, lambda start, end: view[start:end], blob):
+        pass
 
 
 def opens(key: Key, sealed: bytes | memoryview, blob: PackedBlob) -> bool:

@@ -25,12 +25,15 @@ from seawall.repository.pack import (
     opens,
     pack_key,
 )
+from seawall.repository.spool import InMemory, OnDisk
 from seawall.sdk.bank import Bank
 
 _Opened = TypeVar("_Opened")
+_Spool = TypeVar("_Spool", InMemory, OnDisk)
 
 WINDOW_BYTES: Final = 1024 * 1024
 WINDOWS: Final = 4
+_STRETCH_BYTES: Final = 8 * 1024 * 1024
 _BEHIND_BYTES: Final = 128 * 1024
 
 
@@ -66,20 +69,17 @@ class Reader:
 
     def blob(self, blob_id: bytes, blob_type: BlobType) -> bytes:
         """The content of a blob; ``DamagedError`` when no pack of the index holds it whole."""
-        return self._first(blob_id, blob_type, open_blob)
+        return self._first(
+            blob_id, blob_type, lambda place: open_blob(self._key, self._sealed(place), place.blob)
+        )
 
-    def _first(
-        self,
-        blob_id: bytes,
-        blob_type: BlobType,
-        opened: Callable[[Key, memoryview, PackedBlob], _Opened],
-    ) -> _Opened:
+    def _first(self, blob_id: bytes, blob_type: BlobType, opened: Callable[[Location], _Opened]) -> _Opened:
         """What ``opened`` makes of the first copy of a blob that it finds whole."""
         damage: DamagedError | None = None
         for attempt in range(2):
             for location in self._index.locations(blob_id, blob_type):
                 try:
-                    return opened(self._key, self._sealed(location), location.blob)
+                    return opened(location)
                 except BankObjectMissingError:
                     found = DamagedError(f"pack {location.pack_id.hex()[:16]} is missing")
                 except DamagedError as error:
@@ -128,7 +128,27 @@ class Reader:
         what = f"tree {tree_id.hex()[:16]}"
         if self.size(tree_id, BlobType.TREE) < LARGE_BYTES:
             return iter(tree_entries(self.blob(tree_id, BlobType.TREE), what))
-        return trees.entries(self._first(tree_id, BlobType.TREE, open_pieces), what)
+        return trees.entries(self._first(tree_id, BlobType.TREE, self._open_pieces), what)
+
+    def _open_pieces(self, place: Location) -> Iterator[bytes]:
+        """The content of a large blob, which is spooled: so it is read from the bank once, and never held."""
+        try:
+            read = self._spooled(place, OnDisk()).read
+        except OSError:  # no room there; memory it costs then
+            read = self._spooled(place, InMemory()).read
+        return open_pieces(self._key, read, place.blob)
+
+    def _spooled(self, place: Location, spool: _Spool) -> _Spool:
+        blob = place.blob
+        for start in range(0, blob.length, _STRETCH_BYTES):
+            length = min(_STRETCH_BYTES, blob.length - start)
+            content = self._bank.get(pack_key(place.pack_id), offset=blob.offset + start, length=length)
+            if len(content) != length:
+                raise DamagedError(
+                    f"blob {blob.id.hex()[:16]}: {start + len(content)} of {blob.length} bytes are there"
+                )
+            spool.append(content)
+        return spool
 
     def tree(self, tree_id: bytes) -> Iterator[Node]:
         """The nodes of a tree. ``DamagedError`` as in ``entries``; a small tree is decoded at once."""
