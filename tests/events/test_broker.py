@@ -96,10 +96,62 @@ def test_what_is_no_event_goes_to_the_dead_letters_with_a_record(
     until(lambda: monitor.status.received == 4 and monitor.status.rejected == 3)
     until(lambda: outside.depth(outside.names.dead) == 3)
     assert len(ground.runs()) == 1
-    rows = ground.database.read(lambda connection: connection.execute(audit_table.select()).all())
-    reasons = [row.details["reason"] for row in rows if row.object_type == "event"]
+    reasons = [details["reason"] for details in _rejections(ground)]
     assert len(reasons) == 3
     assert any("id" in reason for reason in reasons)
+
+
+_EVENT = b'{"specversion": "1.0", "id": "7", "source": "/a", "type": "b"}'
+# What Python needs hours to decode as punycode.
+_SLOW = b"a-" + b"9" * 4_000_000
+
+
+@pytest.mark.parametrize(
+    ("routing_key", "body", "properties"),
+    [
+        pytest.param("host.a", b"[" * 200_000, {}, id="nested without end"),
+        pytest.param("host.a", _EVENT + b" " * 256 * 1024, {}, id="too large"),
+        pytest.param("host.a", b"x" * 16_000_000, {}, id="huge"),
+        pytest.param("host.a", _SLOW, {"content_encoding": "punycode"}, id="slow to decode"),
+        pytest.param("host.a", _EVENT.decode().encode("utf-16"), {"content_encoding": "utf-16"}, id="utf-16"),
+        pytest.param("host.a", b"{", {"content_type": "application/cloudevents+json"}, id="broken"),
+        pytest.param("host.a", b"", {}, id="empty"),
+        pytest.param(b"host.\xff", _EVENT, {}, id="a routing key in no encoding"),
+        pytest.param(b"host.\xed\xa0\x80", b"{", {}, id="half a character in the routing key"),
+        pytest.param(b"host.\x00", b"{", {}, id="NUL in the routing key"),
+        pytest.param("host.a", _EVENT, {"message_id": b"\xff"}, id="a message id in no encoding"),
+    ],
+)
+def test_a_message_that_cannot_be_read_keeps_no_other_back(
+    ground: Ground,
+    outside: Outside,
+    start: Start,
+    routing_key: str | bytes,
+    body: bytes,
+    properties: dict[str, Any],
+) -> None:
+    _operation(ground, _trigger(ground))
+    monitor = start()
+    outside.send(routing_key, body, properties=properties)
+    outside.send("host.a", id="good")
+    until(lambda: monitor.status.rejected == 1 and monitor.status.fired == 1)
+    until(lambda: outside.depth(outside.names.dead) == 1 and outside.depth(outside.names.inbox) == 0)
+    assert [run.occurrence for run in ground.runs()] == ["amqp /storage good"]
+    assert len(_rejections(ground)) == 1
+
+
+def _rejections(ground: Ground) -> list[dict[str, Any]]:
+    rows = ground.database.read(lambda connection: connection.execute(audit_table.select()).all())
+    return [row.details for row in rows if row.object_type == "event"]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/octet-stream", "no type at all", ""])
+def test_the_content_type_is_not_looked_at(ground: Ground, outside: Outside, start: Start, kind: str) -> None:
+    _operation(ground, _trigger(ground))
+    monitor = start()
+    outside.send("host.a", id="7", properties={"content_type": kind, "content_encoding": "utf-8"})
+    until(lambda: monitor.status.fired == 1)
+    assert [run.occurrence for run in ground.runs()] == ["amqp /storage 7"]
 
 
 def test_what_seawall_says_itself_fires_no_message_trigger(

@@ -83,12 +83,22 @@ class Outside:
             self._channel.exchange_delete(exchange)
         self._connection.close()
 
-    def send(self, routing_key: str, body: bytes | None = None, *, id: str = "1", **more: Any) -> None:
-        """One event, or these bytes."""
+    def send(
+        self,
+        routing_key: str | bytes,
+        body: bytes | None = None,
+        *,
+        id: str = "1",
+        properties: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> None:
+        """One event, or these bytes; with the properties that AMQP knows."""
         event = {"specversion": "1.0", "id": id, "source": "/storage", "type": "volume.created", **more}
         content = orjson.dumps(event) if body is None else body
         self._channel.basic_publish(
-            amqp.Message(content, delivery_mode=2), exchange=self.names.inbox, routing_key=routing_key
+            amqp.Message(content, delivery_mode=2, **(properties or {})),
+            exchange=self.names.inbox,
+            routing_key=routing_key,
         )
 
     def listen(self) -> None:

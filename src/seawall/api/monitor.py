@@ -215,10 +215,11 @@ class Monitor:
             self._connected()
             look_at = self._clock.monotonic()
             while not self._stopping.is_set():
+                # First: what cannot be read must be rejected before anything else reads from this link.
+                self._take(broker, link)
                 if self._clock.monotonic() >= look_at:
                     self._look(broker, link, probe)
                     look_at = self._clock.monotonic() + _LOOK_S
-                self._take(broker, link)
 
     def _take(self, broker: BrokerPort, link: LinkPort) -> None:
         deliveries = link.receive(_RECEIVE_S)

@@ -36,6 +36,7 @@ _PREFETCH = 100
 _NEXT_S = 0.01
 # Events that nobody mends are dropped, the oldest first.
 _MOST_DEAD = 10_000
+_UNREADABLE = "(not UTF-8)"
 CONTENT_TYPE = "application/cloudevents+json"
 _PERSISTENT = 2
 
@@ -120,6 +121,7 @@ class Link:
         self._url = url
         self._names = names
         self._came: deque[Delivery] = deque()
+        self._last_tag = 0
         self._unconfirmed: set[int] = set()
         self._refused = 0
         self._published = 0
@@ -285,6 +287,8 @@ class Link:
 
         def call() -> None:
             self._consuming = self._connection.channel()
+            # What a sender calls its encoding may take hours to decode.
+            self._consuming.auto_decode = False
             self._consuming.basic_qos(0, _PREFETCH, False)
             self._consuming.basic_consume(self._names.inbox, callback=self._on_message)
 
@@ -302,6 +306,11 @@ class Link:
                     self._connection.drain_events(timeout=_NEXT_S)
             except TimeoutError:
                 pass  # nothing more has come
+            except UnicodeDecodeError:
+                # A name in the next message is no text, and the client reads it no further. Tags are counted
+                # for each channel, so its own is known: it is taken as an empty one, which is no event. If
+                # the rest of it breaks the connection, it is rejected before, and the others come again.
+                self._keep(self._last_tag + 1, _UNREADABLE, b"")
 
         self._guarded(call)
         found = list(self._came)
@@ -325,10 +334,15 @@ class Link:
         failpoint("broker.messages.after_reject")
 
     def _on_message(self, message: Any) -> None:
-        body = message.body
         info = message.delivery_info
-        content = body if isinstance(body, bytes) else str(body).encode("utf-8", "surrogateescape")
-        self._came.append(Delivery(info["delivery_tag"], info["routing_key"], content))
+        body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
+        # No database keeps half a character, nor each of them NUL.
+        key = str(info["routing_key"]).encode("utf-8", "replace").decode().replace("\x00", "?")
+        self._keep(info["delivery_tag"], key, body)
+
+    def _keep(self, tag: int, routing_key: str, body: bytes) -> None:
+        self._last_tag = tag
+        self._came.append(Delivery(tag, routing_key, body))
 
     # --- the connection ----------------------------------------------------------------------
 
@@ -363,7 +377,7 @@ class Link:
             raise BrokerUnavailableError(
                 f"the broker at {self._url} refuses this user or what it does: {error.reply_text}"
             ) from error
-        except (amqp.AMQPError, KombuError, OSError) as error:
+        except (amqp.AMQPError, KombuError, OSError, UnicodeDecodeError) as error:
             self.is_blocked = False  # whether it is, is known no more
             said = getattr(error, "reply_text", "") or getattr(error, "strerror", "") or str(error)
             reason = said or type(error).__name__
