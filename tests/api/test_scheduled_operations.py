@@ -147,6 +147,7 @@ def test_a_backfill_says_what_the_exclusions_leave_out(ground: Ground) -> None:
         ({"end": "2100-01-01T00:00:00Z"}, "end"),
         ({"start": "2026-01-01T00:00:00"}, "start"),
         ({"start": "0001-01-01T00:00:00+00:01"}, "start"),
+        ({"start": "0001-01-01T00:00:00Z"}, "start"),
         ({"end": "9999-12-31T23:59:59-00:01"}, "end"),
         ({"start": 1767225600}, "start"),
         ({"dry_run": "yes"}, "dry_run"),

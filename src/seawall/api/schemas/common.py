@@ -83,9 +83,13 @@ def _check_moment(value: Any) -> Any:
 
 def _to_utc(value: datetime) -> datetime:
     try:
-        return value.astimezone(UTC)
+        moment = value.astimezone(UTC)
     except OverflowError:
-        raise ValueError("must lie in the years 1 to 9999 of UTC") from None
+        moment = None
+    # Offsets are taken from it, for which there must be room.
+    if moment is None or moment.year < 1970:
+        raise ValueError("must lie in the years 1970 to 9999 of UTC")
+    return moment
 
 
 Moment = Annotated[
