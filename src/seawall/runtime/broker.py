@@ -125,6 +125,7 @@ class Link:
         self._unconfirmed: set[int] = set()
         self._refused = 0
         self._published = 0
+        self._is_broken = False
         self._consuming: Any = None
         self._publishing: Any = None
         self.is_blocked = False
@@ -155,8 +156,9 @@ class Link:
 
     def close(self) -> None:
         """Hang up; never raises and may be called twice."""
-        if self.is_blocked:
-            # A good-bye would wait for an answer until the broker reads again.
+        if self.is_blocked or self._is_broken:
+            # A good-bye would wait for an answer until the broker reads again, or get none and leave the
+            # socket open.
             self._connection.collect()
             return
         try:
@@ -378,6 +380,7 @@ class Link:
                 f"the broker at {self._url} refuses this user or what it does: {error.reply_text}"
             ) from error
         except (amqp.AMQPError, KombuError, OSError, UnicodeDecodeError) as error:
+            self._is_broken = True
             self.is_blocked = False  # whether it is, is known no more
             said = getattr(error, "reply_text", "") or getattr(error, "strerror", "") or str(error)
             reason = said or type(error).__name__
