@@ -7,9 +7,12 @@ Beside each of them the schedule goes on: a backup every two seconds, retention,
 from __future__ import annotations
 
 import hmac
+import io
 import shutil
+import tarfile
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -48,6 +51,16 @@ def restore_over(ground: Ground) -> None:
             path.write_text(f"other content of {path.name}")
     ground.restore(ground.plan, made, target)
     ground.assert_restored()
+
+
+def download(ground: Ground) -> None:
+    made = ground.back_up(ground.plan)
+    assert ground.ended(made) == "available"
+    archive = ground.fetch(f"{ground.checkpoints_of(ground.plan)}/{made['id']}/download", format="tar")
+    folder, database = ground.sources_of(ground.plan)
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        names = {Path(name).name for name in opened.getnames()}
+    assert {folder.name, database.name} <= names
 
 
 def restore_in_place(ground: Ground) -> None:
@@ -248,6 +261,7 @@ ACTS: dict[str, Act] = {
     "catalogue.pin_checkpoint": pin_and_reset,
     "catalogue.reset_checkpoint": pin_and_reset,
     "catalogue.update_plan": make_plans,
+    "checkpoints.download": download,
     "checkpoints.fail": use_broken_bank,
     "checkpoints.lose": let_days_pass,
     "checkpoints.retry": use_broken_bank,

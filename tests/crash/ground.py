@@ -186,15 +186,23 @@ class Ground:
         **query: Any,
     ) -> Json:
         """A request; ``PowerCutError`` when there is nobody to answer."""
-        assert self._http is not None
         headers = {**(headers or {}), **({"Idempotency-Key": key} if key else {})}
+        answer = self._answer(method, path, status, json=body, params=query, headers=headers)
+        return dict(json.loads(answer)) if answer else {}
+
+    def fetch(self, path: str, **query: Any) -> bytes:
+        """What is there, whole; ``PowerCutError`` as above."""
+        return self._answer("GET", path, 200, params=query)
+
+    def _answer(self, method: str, path: str, status: int, **request: Any) -> bytes:
+        assert self._http is not None
         try:
-            answer = self._http.request(method, path, json=body, params=query, headers=headers)
+            answer = self._http.request(method, path, **request)
         except httpx.TransportError as error:
             self._expect_cut()
             raise PowerCutError from error
         assert answer.status_code == status, f"{method} {path}: {answer.text}"
-        return dict(json.loads(answer.text)) if answer.text else {}
+        return answer.content
 
     def until(self, what: str, find: Callable[[], T | None], *, timeout_s: float = 120) -> T:
         """Ask the rows until ``find`` answers something; ``PowerCutError`` when the service is gone."""
