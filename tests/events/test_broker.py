@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -22,7 +24,7 @@ from seawall.sdk.failpoints import FailpointError, arm
 from seawall.wiring.broker import EventBroker
 from tests.engine.ground import Ground
 from tests.events.conftest import until
-from tests.support.rabbitmq import Outside, proxy, server_url
+from tests.support.rabbitmq import Outside, free_names, proxy, server_url
 
 Start = Callable[..., Monitor]
 
@@ -323,3 +325,16 @@ def test_while_the_broker_is_away_what_happens_waits_in_the_outbox(
         publisher.close()
     assert len(outside.take()) == 2
     assert ground.database.read(outbox.count) == 0
+
+
+def test_a_link_whose_broker_is_gone_leaves_no_socket_open() -> None:
+    gc.collect()
+    with warnings.catch_warnings(record=True) as left_open:
+        warnings.simplefilter("always")
+        with proxy() as between:
+            link = Broker(between.url(), exchange=free_names()).open()
+            between.cut()
+            link.close()
+            del link
+        gc.collect()
+    assert [str(one.message) for one in left_open if one.category is ResourceWarning] == []

@@ -152,10 +152,15 @@ class Link:
                 "write_timeout": _READ_TIMEOUT_S,
             },
         )
-        self._guarded(self._connection.connect)
+        self._established = self._guarded(self._connection.connect)
 
     def close(self) -> None:
         """Hang up; never raises and may be called twice."""
+        self._say_good_bye()
+        # A good-bye that fails may have left the socket open.
+        self._established.collect()
+
+    def _say_good_bye(self) -> None:
         if self.is_blocked or self._is_broken:
             # A good-bye would wait for an answer until the broker reads again, or get none and leave the
             # socket open.
